@@ -1,0 +1,35 @@
+import type { DataClass } from "../data-class.ts";
+import type { EncryptedDataKey, EncryptionContext } from "../message/mod.ts";
+
+/** A data key in both forms: for encrypting one message, and as the message carries it. */
+export interface GeneratedDataKey {
+  /** 32 bytes; whoever receives it zeroes it after use. */
+  readonly plaintext: Uint8Array;
+  readonly encrypted: EncryptedDataKey;
+  /** The wrapping key at the root: a KMS key ARN, or the provider's own name for it. */
+  readonly keyId: string;
+  /** The branch key between the two, when there is one. */
+  readonly branchKey?: { readonly id: string; readonly version: string };
+}
+
+/**
+ * Makes and opens the data keys of messages.
+ *
+ * Failures are `SuiteError`s: `decryption_failed` when a wrapped key, its context or its wrapping key is
+ * not the expected one; `kms_unavailable`, `kms_access_denied` or `kms_key_unusable` otherwise, and
+ * `database_unavailable` when branch keys cannot be read. `signal` is the client's.
+ */
+export interface Keyring {
+  generateDataKey(
+    dataClass: DataClass,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<GeneratedDataKey>;
+  /** Whether this keyring wrapped the given data key, judged by provider id and key name alone. */
+  recognises(encrypted: EncryptedDataKey): boolean;
+  decryptDataKey(
+    encrypted: EncryptedDataKey,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array>;
+}

@@ -1,0 +1,324 @@
+/**
+ * Keys in AWS KMS: data keys under the alias of each class, branch key records under its key ARN, in
+ * whichever region answers.
+ */
+import type { AwsConfig } from "../../../config.ts";
+import { DATA_CLASSES, type DataClass } from "../../../data-class.ts";
+import { SuiteError } from "../../../errors.ts";
+import type { EncryptedDataKey, EncryptionContext } from "../../../message/mod.ts";
+import { type Metrics, NO_METRICS } from "../../../telemetry/metrics.ts";
+import type { DeadRegion, KeyDescription, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type { GeneratedDataKey } from "../../keyring.ts";
+import { SingleFlight } from "../../single-flight.ts";
+import { formatKeyArn, type KeyArn, keyArnIn, keyIdIn, parseKeyArn } from "./arn.ts";
+import type { AwsClock } from "./client-options.ts";
+import { type AwsCredentials, CredentialSource, stsAssumeRole } from "./credentials.ts";
+import { type AttemptReport, Failover } from "./failover.ts";
+import { Kms } from "./kms.ts";
+import { Regions, type ShareRegionHealth } from "./regions.ts";
+
+/** Provider id of data keys wrapped by KMS (AWS Encryption SDK specification, aws-kms-keyring.md). */
+const PROVIDER_ID = "aws-kms";
+
+/** What KMS's Decrypt takes; it answers a longer one with another error than a wrong one. */
+const MAX_CIPHERTEXT_BYTES = 6144;
+
+/** An alias may be pointed at another key; workers follow within this time. */
+const ALIAS_TTL_MS = 5 * 60_000;
+
+/** First pause before a background probe of a region that failed, and the longest one. */
+const PROBE_AFTER_MS = 1_000;
+const MAX_PROBE_AFTER_MS = 30_000;
+
+/** The context of a probe's key, which nobody ever uses. */
+const PROBE: EncryptionContext = { purpose: "probe" };
+
+export interface AwsProviderOptions {
+  /** Deadline of one operation with all its attempts, milliseconds. */
+  readonly timeoutMs: number;
+  /** Deadline of one attempt, milliseconds. */
+  readonly attemptTimeoutMs: number;
+  /** Attempts of one operation over all regions. */
+  readonly maxAttempts: number;
+  /** Consecutive infrastructure failures that open a region's circuit. */
+  readonly circuitThreshold: number;
+  readonly share?: ShareRegionHealth;
+  readonly metrics?: Metrics;
+  readonly now?: () => number;
+}
+
+export class AwsKeyProvider implements KeyProvider {
+  readonly name = "aws";
+  readonly #config: AwsConfig;
+  readonly #kms: Kms;
+  readonly #credentials: CredentialSource;
+  readonly #regions: Regions;
+  readonly #stsRegions: Regions;
+  readonly #failover: Failover;
+  readonly #aliasTargets: ReadonlyMap<DataClass, SingleFlight<string>>;
+  #account: string | undefined;
+
+  constructor(config: AwsConfig, options: AwsProviderOptions) {
+    const now = options.now ?? Date.now;
+    const clock: AwsClock = { offsetMs: 0 };
+    const assumeRole = stsAssumeRole(config, clock, now);
+    const names = [config.region, ...config.fallbackRegions];
+    const circuit = {
+      threshold: options.circuitThreshold,
+      probeAfterMs: PROBE_AFTER_MS,
+      maxProbeAfterMs: MAX_PROBE_AFTER_MS,
+      now,
+    };
+    const attemptSignal = () => AbortSignal.timeout(options.attemptTimeoutMs);
+    this.#config = config;
+    this.#account = config.accountId;
+    this.#regions = new Regions(names, {
+      ...circuit,
+      probe: (region) => this.#probe(region, attemptSignal),
+      share: (region, dead) => {
+        // A region in trouble seldom is so for one service only: the other one goes elsewhere as well
+        // until it has found out for itself, so that a dead region costs one timeout and not two.
+        if (dead !== undefined) this.#stsRegions.learn([dead]);
+        options.share?.(region, dead);
+      },
+    });
+    this.#stsRegions = new Regions(names, {
+      ...circuit,
+      probe: (region) => assumeRole(region, attemptSignal()),
+      share: (region, dead) => {
+        if (dead === undefined) return;
+        this.#regions.learn([dead]);
+        options.share?.(region, dead);
+      },
+    });
+    const { metrics = NO_METRICS } = options;
+    this.#failover = new Failover(this.#regions, {
+      ...options,
+      now,
+      onAttempt: (attempt) => this.#measure(metrics, attempt),
+    });
+    const stsFailover = new Failover(this.#stsRegions, {
+      ...options,
+      now,
+      onAttempt: (attempt) => this.#measure(metrics, attempt),
+    });
+    this.#credentials = new CredentialSource(config, {
+      assumeRole: (signal) => stsFailover.call(assumeRole, { operation: "AssumeRole", signal }),
+      timeoutMs: options.timeoutMs,
+      now,
+    });
+    this.#kms = new Kms(config, this.#credentials, clock);
+    this.#aliasTargets = new Map(DATA_CLASSES.map((dataClass) => [
+      dataClass,
+      new SingleFlight(async () => {
+        const key = await this.#describe(dataClass);
+        return { value: key.arn, expiresAt: now() + ALIAS_TTL_MS };
+      }, now),
+    ]));
+  }
+
+  /** Loads the SDK and gets credentials, so that the first call finds both at hand. */
+  prepare(): Promise<void> {
+    return this.#kms.prepare();
+  }
+
+  /** What other workers found out about regions. */
+  learn(dead: readonly DeadRegion[]): void {
+    this.#regions.learn(dead);
+    this.#stsRegions.learn(dead);
+  }
+
+  /** Of the present session; for other AWS services that the role may use. */
+  credentials(): Promise<AwsCredentials> {
+    return this.#credentials.get();
+  }
+
+  regions(): Readonly<Record<string, RegionReport>> {
+    return this.#regions.report();
+  }
+
+  async generateDataKey(
+    dataClass: DataClass,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<GeneratedDataKey> {
+    // By alias rather than by resolved ARN: a re-pointed alias takes effect at once, and key policies
+    // that restrict `kms:RequestAlias` keep working.
+    const alias = this.#config.aliases[dataClass];
+    const { plaintext, ciphertext, keyArn } = await this.#call(
+      "GenerateDataKey",
+      alias,
+      (region, keyId, signal) => this.#kms.generateDataKey(region, keyId, context, signal),
+      signal,
+    );
+    try {
+      // `#decrypt` would refuse another one: nothing is written here that cannot be read here.
+      if (parseKeyArn(keyArn)?.account !== await this.#trustedAccount()) {
+        throw new SuiteError("kms_key_unusable");
+      }
+    } catch (error) {
+      plaintext.fill(0);
+      throw error;
+    }
+    const providerInfo = new TextEncoder().encode(keyArn);
+    return {
+      plaintext,
+      keyId: keyArn,
+      encrypted: { providerId: PROVIDER_ID, providerInfo, ciphertext },
+    };
+  }
+
+  recognises(encrypted: EncryptedDataKey): boolean {
+    return encrypted.providerId === PROVIDER_ID;
+  }
+
+  async decryptDataKey(
+    encrypted: EncryptedDataKey,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array> {
+    const arn = parseKeyArn(new TextDecoder().decode(encrypted.providerInfo));
+    return await this.#decrypt(arn, encrypted.ciphertext, context, signal);
+  }
+
+  async wrappingKeyId(dataClass: DataClass, standing = ""): Promise<string> {
+    const current = await this.#aliasTargets.get(dataClass)?.get() ?? "";
+    const [target, stood] = [parseKeyArn(current), parseKeyArn(standing)];
+    return target !== undefined && stood !== undefined && keyArnIn(target.region, stood) === current
+      ? standing
+      : current;
+  }
+
+  holds(keyId: string): boolean {
+    return parseKeyArn(keyId) !== undefined;
+  }
+
+  async generateWrappedKey(keyId: string, context: EncryptionContext): Promise<Uint8Array> {
+    const { ciphertext } = await this.#call(
+      "GenerateDataKeyWithoutPlaintext",
+      keyId,
+      (region, id, signal) =>
+        this.#kms.generateDataKeyWithoutPlaintext(region, id, context, signal),
+    );
+    return ciphertext;
+  }
+
+  async rewrapKey(
+    keyId: string,
+    wrapped: Uint8Array,
+    from: EncryptionContext,
+    to: EncryptionContext,
+  ): Promise<Uint8Array> {
+    await this.#requireOurs(parseKeyArn(keyId), wrapped);
+    return await this.#call(
+      "ReEncrypt",
+      keyId,
+      (region, id, signal) => this.#kms.reEncrypt(region, id, wrapped, from, to, signal),
+    );
+  }
+
+  async unwrapKey(
+    keyId: string,
+    wrapped: Uint8Array,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array> {
+    return await this.#decrypt(parseKeyArn(keyId), wrapped, context, signal);
+  }
+
+  async describe(dataClass: DataClass): Promise<KeyDescription> {
+    const { arn, state, multiRegion } = await this.#describe(dataClass);
+    return { keyId: arn, state, multiRegion, region: parseKeyArn(arn)?.region };
+  }
+
+  #describe(dataClass: DataClass) {
+    return this.#call(
+      "DescribeKey",
+      this.#config.aliases[dataClass],
+      (region, keyId, signal) => this.#kms.describeKey(region, keyId, signal),
+    );
+  }
+
+  async #decrypt(
+    arn: KeyArn | undefined,
+    ciphertext: Uint8Array,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array> {
+    const ours = await this.#requireOurs(arn, ciphertext);
+    return await this.#call(
+      "Decrypt",
+      formatKeyArn(ours),
+      (region, keyId, signal) => this.#kms.decrypt(region, keyId, ciphertext, context, signal),
+      signal,
+    );
+  }
+
+  /**
+   * The ARN comes from a stored message, which an attacker may have written: only keys of our own
+   * account and regions are asked, as in the specification's discovery filter.
+   */
+  async #requireOurs(arn: KeyArn | undefined, ciphertext: Uint8Array): Promise<KeyArn> {
+    if (
+      arn === undefined || ciphertext.length === 0 || ciphertext.length > MAX_CIPHERTEXT_BYTES ||
+      arn.account !== await this.#trustedAccount() ||
+      !this.#regions.names.some((region) => keyArnIn(region, arn) !== undefined)
+    ) {
+      throw new SuiteError("decryption_failed");
+    }
+    return arn;
+  }
+
+  /** In the best region that holds the key, under its name there. */
+  #call<T>(
+    operation: string,
+    keyId: string,
+    attempt: (region: string, keyId: string, signal: AbortSignal) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    return this.#failover.call(
+      (region, signal) => attempt(region, keyIdIn(region, keyId) ?? "", signal),
+      {
+        operation,
+        serves: (region) => keyIdIn(region, keyId) !== undefined,
+        prepare: () => this.#kms.prepare(),
+        ...signal === undefined ? {} : { signal },
+      },
+    );
+  }
+
+  #measure(metrics: Metrics, attempt: AttemptReport): void {
+    const { operation, region, success, durationMs } = attempt;
+    const outcome = { Success: String(success) };
+    const duration = Math.round(durationMs);
+    metrics.record("KMSOperationDuration", duration, "Milliseconds", {
+      Region: region,
+      Operation: operation,
+      ...outcome,
+    });
+    // CloudWatch adds up no dimensions: alarms on all regions need a series of their own.
+    metrics.record("KMSOperationDuration", duration, "Milliseconds", outcome);
+    if (attempt.failedOver) metrics.record("KMSFailovers", 1, "Count", { Region: region });
+    else if (attempt.attempt > 0) metrics.record("KMSRetries", 1, "Count", { Region: region });
+    // Every region's, because an open circuit sees no attempts of its own.
+    const circuits = Object.entries(this.#regions.report())
+      .map(([name, { state }]) => [name, state === "CLOSED" ? 0 : 1] as const);
+    for (const [name, open] of circuits) {
+      metrics.record("CircuitBreakerState", open, "None", { Region: name });
+    }
+    metrics.record("CircuitBreakerState", Math.max(...circuits.map(([, open]) => open)), "None");
+  }
+
+  /** Learnt once: a key may follow its alias to another key, but not to another account. */
+  async #trustedAccount(): Promise<string | undefined> {
+    return this.#account ??= parseKeyArn(await this.wrappingKeyId("payment"))?.account;
+  }
+
+  /** With the cryptography that calls need: describing a key can still work when using one does not. */
+  async #probe(region: string, attemptSignal: () => AbortSignal): Promise<void> {
+    await this.#kms.prepare();
+    const keyId = keyIdIn(region, this.#config.aliases.payment);
+    if (keyId === undefined) return;
+    await this.#kms.generateDataKeyWithoutPlaintext(region, keyId, PROBE, attemptSignal());
+  }
+}
