@@ -1,0 +1,62 @@
+/** The branch key store, and what workers tell each other about regions, on the database's functions. */
+import type { BranchKeyRecord, BranchKeyRecords } from "../keys/branch-key-store.ts";
+import type { DeadRegion } from "../keys/key-provider.ts";
+import type { Rpc } from "./rpc.ts";
+
+export interface KeyNews {
+  /** Branch keys were rotated or revoked since this worker last asked. */
+  readonly onRotation: () => void;
+  readonly onDeadRegions: (dead: readonly DeadRegion[]) => void;
+}
+
+/** As the database tells it: clocks differ, so it says how long and not until when. */
+interface DeadRegionNews {
+  readonly region: string;
+  readonly for_ms: number;
+}
+
+/** Every read also brings the news: no call of its own, and never older than one cache time. */
+export function branchKeyRecords(
+  rpc: Rpc,
+  news: KeyNews,
+  now: () => number = Date.now,
+): BranchKeyRecords {
+  let epoch: number | undefined;
+  return {
+    async get(branchKeyId, type) {
+      const answer = await rpc<
+        { record: BranchKeyRecord | null; epoch: number; dead_regions: DeadRegionNews[] }
+      >("kms_branch_key_get", { p_branch_key_id: branchKeyId, p_type: type });
+      // Answers may overtake each other: an older one is no news.
+      if (epoch !== undefined && answer.epoch > epoch) news.onRotation();
+      epoch = Math.max(epoch ?? answer.epoch, answer.epoch);
+      if (answer.dead_regions.length > 0) {
+        const at = now();
+        news.onDeadRegions(
+          answer.dead_regions.map(({ region, for_ms }) => ({ region, until: at + for_ms })),
+        );
+      }
+      return answer.record ?? undefined;
+    },
+    create(records) {
+      return rpc("kms_branch_key_create", { p_records: JSON.stringify(records) });
+    },
+    rotate(actor, records, expectedVersion) {
+      return rpc("kms_branch_key_rotate", {
+        p_actor: JSON.stringify(actor),
+        p_records: JSON.stringify(records),
+        p_expected_version: expectedVersion,
+      });
+    },
+  };
+}
+
+/** Tells other workers that a region is dead, or well again. */
+export async function shareRegionHealth(
+  rpc: Rpc,
+  region: string,
+  dead: DeadRegion | undefined,
+): Promise<void> {
+  const forMs = dead === undefined ? null : Math.max(1, Math.round(dead.until - Date.now()));
+  await rpc("kms_region_report", { p_region: region, p_dead_for_ms: forMs });
+}

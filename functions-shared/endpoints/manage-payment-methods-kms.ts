@@ -1,0 +1,278 @@
+/** `manage-payment-methods-kms`: everything that happens to stored cards and records later. */
+import type { Hono } from "hono";
+import * as v from "valibot";
+import { SuiteError, validationFailed } from "../errors.ts";
+import {
+  type AppOptions,
+  type AuthenticatedExchange,
+  createApp,
+  json,
+  type Route,
+} from "../http/app.ts";
+import { ownerOf } from "../http/auth.ts";
+import { readJson, readOptionalJson } from "../http/body.ts";
+import { problemDocument } from "../http/problem.ts";
+import { decodeCursor, encodeCursor, readLimit, readQuery } from "../http/query.ts";
+import { isUuid } from "../http/uuid.ts";
+import type { Payments } from "../payments/payments.ts";
+import type { Records } from "../records/records.ts";
+import type { RecordClass } from "../records/store.ts";
+import type { AuditLog } from "../telemetry/audit.ts";
+import { containsCardNumber, parseInput } from "../validation.ts";
+
+export const NAME = "manage-payment-methods-kms";
+
+/** Cards of one batch reveal. */
+const MAX_REVEALS = 100;
+
+export interface ManageServices {
+  readonly payments: Payments;
+  readonly records: Records;
+  readonly audit: AuditLog;
+}
+
+type ManageExchange = AuthenticatedExchange<ManageServices>;
+type Handler = (exchange: ManageExchange) => Promise<Response>;
+
+export function managePaymentMethodsApp(
+  options: Pick<AppOptions<ManageServices>, "config" | "services" | "afterResponse">,
+): Pick<Hono, "fetch"> {
+  return createApp({
+    name: NAME,
+    ...options,
+    routes: [
+      // Records first: their path would pass for an id.
+      route("GET", "/records", listRecords),
+      route("GET", "/records/:id", getRecord),
+      route("DELETE", "/records/:id", deleteRecord),
+      route("POST", "/records/:id/reveal", revealRecord),
+      route("GET", "/", listPaymentMethods),
+      route("POST", "/reveal", revealPaymentMethods),
+      route("GET", "/:id", getPaymentMethod),
+      route("PATCH", "/:id", updatePaymentMethod),
+      route("DELETE", "/:id", deletePaymentMethod),
+      route("POST", "/:id/default", setDefaultPaymentMethod),
+      route("POST", "/:id/reveal", revealPaymentMethod),
+    ],
+  });
+}
+
+function route(
+  method: Route<ManageServices>["method"],
+  path: string,
+  caller: Handler,
+): Route<ManageServices> {
+  return { method, path, handle: { caller } };
+}
+
+async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {
+  const query = readQuery(url, ["limit", "cursor", "user_id"]);
+  const owner = ownerOf(caller, { userId: query.user_id, at: "query" });
+  const page = await services.payments.list(
+    owner,
+    readLimit(query.limit),
+    decodeCursor(query.cursor),
+  );
+  return json({ payment_methods: page.items, next_cursor: encodeCursor(page.next) });
+}
+
+async function getPaymentMethod(exchange: ManageExchange): Promise<Response> {
+  const { owner, id } = addressed(exchange);
+  return json({ payment_method: await exchange.services.payments.get(owner, id) });
+}
+
+async function updatePaymentMethod(exchange: ManageExchange): Promise<Response> {
+  const { owner, id, body } = await addressedBody(exchange);
+  const { services, actor, signal } = exchange;
+  return json({ payment_method: await services.payments.update(actor, owner, id, body, signal) });
+}
+
+async function setDefaultPaymentMethod(exchange: ManageExchange): Promise<Response> {
+  const { owner, id } = await addressedOptionalBody(exchange);
+  const { services, actor } = exchange;
+  return json({ payment_method: await services.payments.setDefault(actor, owner, id) });
+}
+
+async function deletePaymentMethod(exchange: ManageExchange): Promise<Response> {
+  const { owner, id } = addressed(exchange);
+  await exchange.services.payments.delete(exchange.actor, owner, id);
+  return new Response(null, { status: 204 });
+}
+
+async function revealPaymentMethod(exchange: ManageExchange): Promise<Response> {
+  const { owner, id, purpose } = await revealRequest(exchange, "payment_method.reveal");
+  const { services, actor, signal } = exchange;
+  return json({
+    payment_method: await services.payments.reveal(actor, { ownerId: owner, id }, purpose, signal),
+  });
+}
+
+/** Many cards at once, for servers: `{purpose, user_id?, items: [{id, user_id?}]}`, 1 to 100 items. */
+async function revealPaymentMethods(exchange: ManageExchange): Promise<Response> {
+  const { caller, services, actor, signal } = exchange;
+  await requireMayReveal(exchange, "payment_method.reveal", caller.kind === "secret_key");
+  readQuery(exchange.url, []);
+  const body = parseInput(revealManySchema, await readJson(exchange.request));
+  const rows = body.items.map(({ id, user_id: userId = body.user_id }) => ({
+    ownerId: ownerOf(caller, { userId, at: "body" }),
+    id: id.toLowerCase(),
+  }));
+  const revealed = await services.payments.revealMany(actor, rows, body.purpose, signal);
+  return json({
+    results: revealed.map((item, index) =>
+      item instanceof SuiteError
+        ? { index, status: item.status, problem: problemDocument(item) }
+        : { index, status: 200, payment_method: item }
+    ),
+  });
+}
+
+async function listRecords({ url, caller, services }: ManageExchange): Promise<Response> {
+  const query = readQuery(url, ["limit", "cursor", "user_id", "data_class"]);
+  const owner = ownerOf(caller, { userId: query.user_id, at: "query" });
+  const page = await services.records.list(
+    owner,
+    readRecordClass(query.data_class),
+    readLimit(query.limit),
+    decodeCursor(query.cursor),
+  );
+  return json({ records: page.items, next_cursor: encodeCursor(page.next) });
+}
+
+async function getRecord(exchange: ManageExchange): Promise<Response> {
+  const { owner, id } = addressed(exchange);
+  return json({ record: await exchange.services.records.get(owner, id) });
+}
+
+async function deleteRecord(exchange: ManageExchange): Promise<Response> {
+  const { owner, id } = addressed(exchange);
+  await exchange.services.records.delete(exchange.actor, owner, id);
+  return new Response(null, { status: 204 });
+}
+
+async function revealRecord(exchange: ManageExchange): Promise<Response> {
+  const { owner, id, purpose } = await revealRequest(exchange, "record.reveal");
+  const { services, actor, signal } = exchange;
+  return json({
+    record: await services.records.reveal(actor, { ownerId: owner, id }, purpose, signal),
+  });
+}
+
+interface Address {
+  readonly owner: string;
+  readonly id: string;
+}
+
+/** Whose row, and which. What is no id names no row: 404, as for a row of somebody else. */
+function addressed(exchange: ManageExchange): Address {
+  const { user_id: userId } = readQuery(exchange.url, ["user_id"]);
+  return { owner: ownerOf(exchange.caller, { userId, at: "query" }), id: rowId(exchange) };
+}
+
+/** As `addressed`; a server may name the user in the body instead. */
+async function addressedBody(
+  exchange: ManageExchange,
+): Promise<Address & { readonly body: Readonly<Record<string, unknown>> }> {
+  return addressedBy(exchange, await readJson(exchange.request));
+}
+
+/** For requests that need no body: an absent one is an empty one. */
+async function addressedOptionalBody(exchange: ManageExchange): Promise<Address> {
+  const parsed = await readOptionalJson(exchange.request);
+  const { body, ...address } = addressedBy(exchange, parsed === undefined ? {} : parsed);
+  parseInput(v.strictObject({}), body);
+  return address;
+}
+
+function addressedBy(
+  exchange: ManageExchange,
+  parsed: unknown,
+): Address & { readonly body: Readonly<Record<string, unknown>> } {
+  const query = readQuery(exchange.url, ["user_id"]);
+  const { user_id: inBody, ...body } = parseInput(jsonObject, parsed);
+  if (query.user_id !== undefined && inBody !== undefined && query.user_id !== inBody) {
+    throw validationFailed([{
+      pointer: "/user_id",
+      code: "contradiction",
+      detail: "must equal the query parameter user_id",
+    }]);
+  }
+  const owner = inBody === undefined
+    ? ownerOf(exchange.caller, { userId: query.user_id, at: "query" })
+    : ownerOf(exchange.caller, { userId: inBody, at: "body" });
+  return { owner, id: rowId(exchange), body };
+}
+
+const jsonObject = v.custom<Record<string, unknown>>(
+  (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+);
+
+function rowId(exchange: ManageExchange): string {
+  const id = exchange.param("id");
+  if (!isUuid(id)) throw new SuiteError("not_found");
+  return id.toLowerCase();
+}
+
+const purpose = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/,
+    "invalid_purpose: must be 1 to 64 letters, digits or any of _.:-, and begin with a letter",
+  ),
+  v.check(
+    (value) => !containsCardNumber(value),
+    "card_number_in_text: must not contain a card number",
+  ),
+);
+
+const revealSchema = v.strictObject({ purpose });
+
+const uuid = v.pipe(v.string(), v.check((value) => isUuid(value), "invalid_uuid: must be a UUID"));
+
+const revealManySchema = v.strictObject({
+  purpose,
+  user_id: v.optional(uuid),
+  items: v.pipe(
+    v.array(v.strictObject({ id: uuid, user_id: v.optional(uuid) })),
+    v.check(
+      (items) => items.length >= 1 && items.length <= MAX_REVEALS,
+      `invalid_length: must be an array of 1 to ${MAX_REVEALS} items`,
+    ),
+  ),
+});
+
+/** Who may see plaintext at all is decided before anything is said about the row. */
+async function revealRequest(
+  exchange: ManageExchange,
+  action: string,
+): Promise<Address & { readonly purpose: string }> {
+  const { caller, config } = exchange;
+  const allowed = caller.kind === "secret_key" ||
+    (config.userReveal === "aal2" && caller.assurance === "aal2");
+  await requireMayReveal(exchange, action, allowed);
+  const { body, ...address } = await addressedBody(exchange);
+  return { ...address, ...parseInput(revealSchema, body) };
+}
+
+async function requireMayReveal(
+  { services, actor }: ManageExchange,
+  action: string,
+  allowed: boolean,
+): Promise<void> {
+  if (allowed) return;
+  await services.audit.append(actor, [{
+    action,
+    outcome: "failure",
+    error_code: "reveal_not_allowed",
+  }]);
+  throw new SuiteError("reveal_not_allowed");
+}
+
+function readRecordClass(value: string | undefined): RecordClass | undefined {
+  if (value === undefined || value === "pii" || value === "general") return value;
+  throw validationFailed([{
+    parameter: "data_class",
+    code: "invalid_data_class",
+    detail: "must be pii or general",
+  }]);
+}

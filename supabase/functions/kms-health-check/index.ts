@@ -1,0 +1,4 @@
+import { healthCheckApp } from "../../../functions-shared/endpoints/kms-health-check.ts";
+import { runtime } from "../../../functions-shared/runtime.ts";
+
+export default { fetch: healthCheckApp(runtime({ needsKeys: true })).fetch };
