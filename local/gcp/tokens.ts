@@ -1,0 +1,121 @@
+/**
+ * The token endpoint: signed assertions of a service account for access tokens.
+ * Source: developers.google.com/identity/protocols/oauth2/service-account (request and error codes).
+ */
+import { exportPKCS8, generateKeyPair, jwtVerify } from "jose";
+import type { RestReply, RestRequest } from "../rest/server.ts";
+
+const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const SCOPES = [
+  "https://www.googleapis.com/auth/cloudkms",
+  "https://www.googleapis.com/auth/cloud-platform",
+];
+/** How far an assertion's clock may be ahead, and the longest it may live, seconds. */
+const SKEW_SECONDS = 300;
+const MAX_LIFE_SECONDS = 3600;
+const TOKEN_LIFE_SECONDS = 3599;
+
+type PublicKey = Awaited<ReturnType<typeof generateKeyPair>>["publicKey"];
+
+export class ServiceAccount {
+  readonly #project: string;
+  readonly #publicKey: PublicKey;
+  readonly #now: () => number;
+  readonly #tokens = new Map<string, number>();
+  readonly privateKeyPem: string;
+
+  private constructor(project: string, publicKey: PublicKey, pem: string, now: () => number) {
+    this.#project = project;
+    this.#publicKey = publicKey;
+    this.privateKeyPem = pem;
+    this.#now = now;
+  }
+
+  static async create(project: string, now: () => number): Promise<ServiceAccount> {
+    const { publicKey, privateKey } = await generateKeyPair("RS256", { extractable: true });
+    const pem = await exportPKCS8(privateKey);
+    return new ServiceAccount(project, publicKey, pem, now);
+  }
+
+  get email(): string {
+    return `suite@${this.#project}.iam.gserviceaccount.com`;
+  }
+
+  /** The file that Google hands out. */
+  credentials(endpoint: string): string {
+    return JSON.stringify({
+      type: "service_account",
+      project_id: this.#project,
+      private_key_id: "0123456789abcdef0123456789abcdef01234567",
+      private_key: this.privateKeyPem,
+      client_email: this.email,
+      client_id: "100000000000000000000",
+      token_uri: `${endpoint}/token`,
+    });
+  }
+
+  issue(lifeSeconds = TOKEN_LIFE_SECONDS): string {
+    const token = `ya29.${crypto.randomUUID()}${crypto.randomUUID()}`;
+    this.#tokens.set(token, this.#now() + lifeSeconds * 1000);
+    return token;
+  }
+
+  expireAll(): void {
+    for (const token of this.#tokens.keys()) this.#tokens.set(token, this.#now());
+  }
+
+  /** Whether the header carries a token that is one and has not expired. */
+  accepts(authorization: string | undefined): boolean {
+    const token = /^Bearer (\S+)$/.exec(authorization ?? "")?.[1] ?? "";
+    return (this.#tokens.get(token) ?? -Infinity) > this.#now();
+  }
+
+  async exchange(request: RestRequest, tokenUri: string): Promise<RestReply> {
+    if (!/^application\/x-www-form-urlencoded\b/.test(request.headers["content-type"] ?? "")) {
+      return refusal("invalid_request", "Could not parse the request body.");
+    }
+    const form = new URLSearchParams(request.body);
+    if (form.get("grant_type") !== GRANT_TYPE) {
+      return refusal("unsupported_grant_type", `Invalid grant_type: ${form.get("grant_type")}`);
+    }
+    const assertion = form.get("assertion");
+    if (assertion === null) {
+      return refusal("invalid_request", "Missing required parameter: assertion");
+    }
+    const fault = await this.#faultOf(assertion, tokenUri);
+    if (fault !== undefined) return fault;
+    return {
+      status: 200,
+      body: { access_token: this.issue(), expires_in: TOKEN_LIFE_SECONDS, token_type: "Bearer" },
+    };
+  }
+
+  async #faultOf(assertion: string, tokenUri: string): Promise<RestReply | undefined> {
+    let claims;
+    try {
+      const options = { algorithms: ["RS256"], currentDate: new Date(this.#now()) };
+      claims = (await jwtVerify(assertion, this.#publicKey, { ...options, clockTolerance: "1y" }))
+        .payload;
+    } catch {
+      return refusal("invalid_grant", "Invalid JWT Signature.");
+    }
+    const { iss, aud, scope, iat = 0, exp = 0 } = claims;
+    if (iss !== this.email) return refusal("invalid_grant", "Invalid grant: account not found");
+    if (aud !== tokenUri) return refusal("invalid_grant", "Invalid JWT: Failed audience check.");
+    if (typeof scope !== "string" || !scope.split(" ").some((one) => SCOPES.includes(one))) {
+      return refusal("invalid_scope", "Invalid OAuth scope or ID token audience provided.");
+    }
+    const now = this.#now() / 1000;
+    if (iat > now + SKEW_SECONDS || exp <= now - SKEW_SECONDS || exp - iat > MAX_LIFE_SECONDS) {
+      return refusal(
+        "invalid_grant",
+        "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe. " +
+          "Check your iat and exp values in the JWT claim.",
+      );
+    }
+  }
+}
+
+function refusal(error: string, description: string): RestReply {
+  return { status: 400, body: { error, error_description: description } };
+}

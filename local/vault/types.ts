@@ -1,0 +1,49 @@
+import type { RestServer } from "../rest/server.ts";
+
+export type Capability = "create" | "read" | "update" | "delete" | "list" | "deny";
+
+/** Paths, without `v1/` and with `*` at the end for any ending, and what may be done there. */
+export type Policy = Readonly<Record<string, readonly Capability[]>>;
+
+export interface LocalVaultOptions {
+  /** Port on 127.0.0.1; 0, the default, takes a free one. */
+  readonly port?: number;
+  /** The only namespace besides the root's; everything is in it. Default: none. */
+  readonly namespace?: string;
+  /** Where the Transit engine is mounted. Default `transit`. */
+  readonly mount?: string;
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number;
+}
+
+export interface TokenOptions {
+  /** Life in seconds; 0 = for ever. Default 3600. */
+  readonly ttl?: number;
+  /** The longest life that renewals can bring, seconds. Default: unbounded. */
+  readonly maxTtl?: number;
+  readonly renewable?: boolean;
+  /** Default: the policy that the suite needs, `suite`, and `default`. */
+  readonly policies?: readonly string[];
+}
+
+/** Vault with a Transit engine, tokens and one AppRole. */
+export interface LocalVault extends RestServer {
+  readonly namespace: string | undefined;
+  readonly mount: string;
+  readonly roleId: string;
+  readonly secretId: string;
+  /** How tokens of the AppRole live. */
+  setRole(options: TokenOptions): void;
+  token(options?: TokenOptions): string;
+  /** Every token given out so far is revoked. */
+  revokeTokens(): void;
+  setPolicy(name: string, policy: Policy): void;
+  createKey(name: string, type?: string): void;
+  keyExists(name: string): boolean;
+  /** Answers the number of the new version. */
+  rotate(name: string): number;
+  setMinDecryptionVersion(name: string, version: number): void;
+  deleteKey(name: string): void;
+  /** Nothing but refusals until it is unsealed. */
+  setSealed(sealed: boolean): void;
+}
