@@ -1,0 +1,179 @@
+/** With many rows stored, every request still reads by index: its cost does not grow with the tables. */
+
+import { assert, assertEquals } from "@std/assert";
+import postgres from "postgres";
+import { startCluster } from "./cluster.ts";
+import { createHostedDatabase, HOSTED_OWNER } from "./hosted.ts";
+import { explainer } from "./plans.ts";
+import { card, healthEntry, STORE_ACTOR } from "./rpc.ts";
+import { migrations } from "./schema.ts";
+
+/** Owners with one card and one record each. */
+const OWNERS = 10_000;
+/** Cards and records of one more owner. */
+const HOARD = 2_000;
+const AUDITED = 5_000;
+
+/** Tables of one row or a few; reading them whole is the fastest way. */
+const SMALL = ["key_epoch", "region_health", "health_canaries"];
+
+const id = (kind: string, n: number) =>
+  `${kind}0000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
+const OWNER = id("a", 7);
+const HOARDER = id("a", 0);
+const CARD = id("b", 7);
+const RECORD = id("c", 7);
+const HOARDED = id("b", OWNERS + 5);
+const CURSOR = `2026-06-01T00:00:00.000000Z|${id("b", 0)}`;
+const fingerprint = (n: number) => String(n).padStart(64, "f");
+
+const MANY = JSON.stringify(Array.from({ length: 100 }, (_, index) => {
+  const [table, kind] = index % 2 ? ["payment_methods", "b"] : ["encrypted_records", "c"];
+  return { owner_id: id("a", index + 1), table, id: id(kind ?? "", index + 1) };
+}));
+
+const CARDS = "payment_methods_id_user_id_key";
+const RECORDS = "encrypted_records_id_user_id_data_class_key";
+const AUDIT = "audit_log_pkey";
+
+/** What is called, and the indexes by which it reads: these and no other. */
+const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
+  ["kms_payment_methods_list", [OWNER, "100", null], ["payment_methods_newest_first"]],
+  ["kms_payment_methods_list", [HOARDER, "20", null], ["payment_methods_newest_first"]],
+  ["kms_payment_methods_list", [HOARDER, "20", CURSOR], ["payment_methods_newest_first"]],
+  ["kms_payment_method_get", [OWNER, CARD], [CARDS]],
+  ["kms_records_list", [HOARDER, null, "20", CURSOR], ["encrypted_records_newest_first"]],
+  ["kms_records_list", [OWNER, "pii", "20", null], ["encrypted_records_newest_first"]],
+  ["kms_record_get", [OWNER, RECORD], [RECORDS]],
+  ["kms_ciphertexts_read", [HOARDER, "payment_methods", HOARDED], [CARDS, "ciphertexts_pkey"]],
+  ["kms_ciphertexts_read_many", [MANY], [CARDS, RECORDS, "ciphertexts_pkey"]],
+  ["kms_store", [
+    STORE_ACTOR,
+    JSON.stringify([card(OWNER, { fingerprint: fingerprint(7) }), card(HOARDER)]),
+    JSON.stringify({ scope: "s", key_hash: fingerprint(9), token: id("d", 9) }),
+  ], [
+    "idempotency_keys_pkey",
+    "users_pkey",
+    "card_fingerprints_one_per_owner",
+    CARDS,
+    AUDIT,
+  ]],
+  [
+    "kms_payment_method_update",
+    [STORE_ACTOR, OWNER, CARD, '{"clear": ["billing_address"]}', null],
+    [
+      CARDS,
+      "ciphertexts_pkey",
+      AUDIT,
+    ],
+  ],
+  ["kms_payment_method_set_default", [STORE_ACTOR, HOARDER, HOARDED], [
+    CARDS,
+    "payment_methods_one_default_per_owner",
+    AUDIT,
+  ]],
+  ["kms_payment_method_delete", [STORE_ACTOR, OWNER, CARD], [
+    CARDS,
+    "ciphertexts_by_payment_method",
+    "card_fingerprints_pkey",
+    AUDIT,
+  ]],
+  ["kms_record_delete", [STORE_ACTOR, OWNER, RECORD], [
+    RECORDS,
+    "ciphertexts_by_encrypted_record",
+    AUDIT,
+  ]],
+  ["kms_idempotency_begin", ["s", fingerprint(9), fingerprint(9), "60", "86400"], [
+    "idempotency_keys_pkey",
+  ]],
+  ["kms_branch_key_get", [`payment:${OWNER}`, "branch:ACTIVE"], ["branch_keys_pkey"]],
+  ["kms_health_record", [healthEntry()], ["health_history_newest_first"]],
+  ["kms_health_history", ["50", CURSOR], ["health_history_newest_first"]],
+  ["kms_purge_expired", [], [
+    "idempotency_keys_by_expiry",
+    "health_history_newest_first",
+    "ctid",
+  ]],
+];
+
+Deno.test(`with ${OWNERS} owners' rows stored, every request reads by index`, async (t) => {
+  const cluster = await startCluster();
+  try {
+    const database = await createHostedDatabase(cluster, "planned", HOSTED_OWNER);
+    await using owner = disposable(postgres(database.ownerUrl, { max: 1, onnotice: () => {} }));
+    for (const { sql } of migrations()) await owner.sql.unsafe(sql);
+    await using admin = disposable(postgres(database.adminUrl, { max: 1, onnotice: () => {} }));
+    await admin.sql.unsafe(SEED);
+    await admin.sql.unsafe("vacuum analyze");
+
+    await using explained = await explainer(database.adminUrl);
+    for (const [name, args, indexes] of CALLS) {
+      for (const mode of ["force_custom_plan", "force_generic_plan"] as const) {
+        await t.step(`${name}, ${mode}: ${indexes.join(", ")}`, async () => {
+          const list = args.map((_, index) => `$${index + 1}`).join(", ");
+          const scans = await explained.scansOf(mode, `select public.${name}(${list})`, args);
+          const whole = scans.filter(({ table, index }) => !index && !SMALL.includes(table));
+          assertEquals(whole, []);
+          const used = new Set(scans.flatMap(({ index }) => index ?? []));
+          assertEquals([...used].sort(), indexes.toSorted());
+        });
+      }
+    }
+
+    await t.step("a scan of a whole table would have been seen", async () => {
+      const scans = await explained.scansOf(
+        "force_custom_plan",
+        "select query_to_xml('select count(reltuples) from pg_class', true, true, '')",
+        [],
+      );
+      assert(scans.some(({ table, index }) => table === "pg_class" && !index));
+    });
+  } finally {
+    await cluster.close();
+  }
+});
+
+/** Owner n has card n and record n; owner 0 has what is left, a minute apart. */
+const SEED = `
+  create function pg_temp.nth(kind text, n integer) returns uuid language sql immutable as
+    $$ select (kind || '0000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
+
+  insert into auth.users (id) select pg_temp.nth('a', n) from generate_series(0, ${OWNERS}) as n;
+  create temporary table seed as
+    select n, pg_temp.nth('a', case when n <= ${OWNERS} then n else 0 end) as owner,
+      '2026-01-01'::timestamptz + n * interval '1 minute' as at
+    from generate_series(1, ${OWNERS + HOARD}) as n;
+  insert into public.payment_methods
+    (id, user_id, brand, last4, exp_month, exp_year, is_default, created_at)
+    select pg_temp.nth('b', n), owner, 'visa', '4242', 12, 2030, n <= ${OWNERS + 1}, at from seed;
+  insert into public.encrypted_records (id, user_id, data_class, created_at)
+    select pg_temp.nth('c', n), owner, case n % 2 when 0 then 'general' else 'pii' end, at
+    from seed;
+  insert into kms.ciphertexts (table_name, record_id, field, owner_id, data_class, message)
+    select 'payment_methods', pg_temp.nth('b', n), field, owner, 'payment',
+      'AgR4' || repeat('A', 176)
+    from seed, unnest(array['number', 'billing_address']) as field
+    union all
+    select 'encrypted_records', id, 'data', user_id, data_class, 'AgR4' || repeat('A', 176)
+    from public.encrypted_records;
+  insert into kms.card_fingerprints (payment_method_id, owner_id, fingerprint)
+    select pg_temp.nth('b', n), owner, lpad(n::text, 64, 'f') from seed;
+  insert into kms.idempotency_keys
+    (scope, key_hash, request_hash, token, lease_expires_at, created_at, expires_at)
+    select 's', lpad(n::text, 64, 'f'), lpad(n::text, 64, 'f'), pg_temp.nth('d', n),
+      now() + interval '1 minute', now(), now() + n * interval '1 minute'
+    from seed;
+  insert into kms.branch_keys (branch_key_id, type, record)
+    select 'payment:' || owner, 'branch:ACTIVE', jsonb_build_object(
+      'branch-key-id', 'payment:' || owner, 'type', 'branch:ACTIVE', 'version', 'v')
+    from seed where n <= ${OWNERS};
+  insert into kms.health_history (checked_at, status, checks, regions, latency_ms, function_name)
+    select now() - n * interval '1 minute', 'healthy', '{}', '{}', 1, 'f' from seed;
+  select kms.audit_append('${STORE_ACTOR}'::jsonb, (
+    select jsonb_agg('{"action": "a.b", "outcome": "success"}'::jsonb)
+    from generate_series(1, ${AUDITED})
+  ))`;
+
+function disposable(sql: postgres.Sql): { sql: postgres.Sql } & AsyncDisposable {
+  return { sql, [Symbol.asyncDispose]: () => sql.end() };
+}
