@@ -56,8 +56,8 @@ export interface Runtime {
 
 export interface RuntimeOptions {
   /**
-   * Every request of the function needs keys: the SDK is loaded and the role assumed while the first
-   * one is still being authenticated. Default false.
+   * Every request of the function needs keys: the SDK is loaded, news of dead regions are read and the
+   * role is assumed while the first one is still being authenticated. Default false.
    */
   readonly needsKeys?: boolean;
 }
@@ -75,7 +75,7 @@ export function createRuntime(
   const config = once(() => loadConfig(environment()));
   let metrics: BufferedMetrics | undefined;
   const services = once(() => {
-    const { aws, ...built } = buildServices(config(), {
+    const { aws, regionNews, ...built } = buildServices(config(), {
       record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
     });
     const logger = new Logger(config().logLevel);
@@ -85,7 +85,7 @@ export function createRuntime(
       ...config().logLevel === "debug" ? [loggedMetrics(logger)] : [],
     ];
     // The request itself will hear of a failure.
-    if (needsKeys) aws?.prepare().catch(() => {});
+    if (needsKeys) aws?.prepare(regionNews()).catch(() => {});
     if (config().runStartupTest) void startupTest(config(), built);
     return built;
   });
@@ -116,7 +116,11 @@ function bufferedMetrics(
 function buildServices(
   config: Config,
   metrics: Metrics,
-): Services & { readonly aws: AwsKeyProvider | undefined } {
+): Services & {
+  readonly aws: AwsKeyProvider | undefined;
+  /** Resolves once this worker knows what others found out about regions. */
+  readonly regionNews: () => Promise<unknown>;
+} {
   const rpc = supabaseRpc(config.supabase);
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, rpc, metrics);
@@ -127,15 +131,16 @@ function buildServices(
     onHit: () => metrics.record("DataKeyCacheHits", 1, "Count"),
     onMiss: () => metrics.record("DataKeyCacheMisses", 1, "Count"),
   });
+  const records = branchKeyRecords(rpc, {
+    onRotation: () => {
+      cache.clear();
+      fingerprints.clear();
+    },
+    onDeadRegions: (dead) => aws?.learn(dead),
+  });
   const branchKeys = new BranchKeyStore({
     ...config,
-    records: branchKeyRecords(rpc, {
-      onRotation: () => {
-        cache.clear();
-        fingerprints.clear();
-      },
-      onDeadRegions: (dead) => aws?.learn(dead),
-    }),
+    records,
     provider,
     readers: providers,
   });
@@ -157,6 +162,8 @@ function buildServices(
   });
   return {
     aws,
+    // Every read of a branch key brings the news; this one's own answer is of no use here.
+    regionNews: () => records.get("payment", "branch:ACTIVE"),
     audit,
     health: new Health({
       provider,

@@ -117,9 +117,17 @@ export class AwsKeyProvider implements KeyProvider {
     ]));
   }
 
-  /** Loads the SDK and gets credentials, so that the first call finds both at hand. */
-  prepare(): Promise<void> {
-    return this.#kms.prepare();
+  /**
+   * Loads the SDK and gets credentials, so that the first call finds both at hand. Credentials are asked
+   * for once `news` of dead regions have come or failed to: a region that others found dead is not asked.
+   */
+  async prepare(news: Promise<unknown> = Promise.resolve()): Promise<void> {
+    await Promise.all([
+      import("@aws-sdk/client-kms"),
+      this.#config.role && import("@aws-sdk/client-sts"),
+      news.catch(() => {}),
+    ]);
+    await this.#kms.prepare();
   }
 
   /** What other workers found out about regions. */
