@@ -80,6 +80,8 @@ export interface Config {
   readonly healthCacheMs: number;
   readonly runStartupTest: boolean;
   readonly userReveal: "never" | "aal2";
+  /** Whether administrators need a second factor for `kms-admin`. */
+  readonly adminRequiresAal2: boolean;
   /** Card brands accepted, in Stripe's spelling. */
   readonly cardBrands: readonly string[];
   /** `*` or a list of origins for browsers. */
@@ -199,6 +201,7 @@ export function loadConfig(env: Environment): Config {
     healthCacheMs: read.integer("KMS_HEALTH_CACHE_MS", { min: 0, max: 60_000, fallback: 5_000 }),
     runStartupTest: read.flag("KMS_RUN_STARTUP_TEST", false),
     userReveal: read.oneOf("KMS_USER_REVEAL", ["never", "aal2"], "never"),
+    adminRequiresAal2: read.flag("KMS_ADMIN_REQUIRE_AAL2", false),
     cardBrands: readBrands(read),
     corsOrigins: readOrigins(read),
     idempotencyRetentionSeconds: 3600 *

@@ -25,6 +25,11 @@ export const ERRORS = {
     title: "These credentials may not reveal stored data",
     retryable: false,
   },
+  admin_required: {
+    status: 403,
+    title: "Only administrators may do this",
+    retryable: false,
+  },
   not_found: { status: 404, title: "There is no such resource", retryable: false },
   method_not_allowed: { status: 405, title: "This method is not allowed here", retryable: false },
   idempotency_in_flight: {

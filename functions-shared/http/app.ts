@@ -13,7 +13,7 @@ import { serverTiming, type Timings, withTimings } from "../telemetry/timing.ts"
 import { actorOf, authenticate, type Caller } from "./auth.ts";
 import { problemResponse, toSuiteError } from "./problem.ts";
 
-type Method = "GET" | "POST" | "PATCH" | "DELETE";
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 /** What a handler gets. */
 export interface Exchange<Services> {
@@ -107,7 +107,7 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
         const allowed = configured().config?.corsOrigins ?? [];
         return allowed.includes("*") ? "*" : allowed.includes(origin) ? origin : null;
       },
-      allowMethods: ["GET", "POST", "PATCH", "DELETE"],
+      allowMethods: ["GET", "POST", "PUT", "PATCH", "DELETE"],
       // Named, because the default echoes whatever the preflight asks for.
       allowHeaders: [
         "authorization",

@@ -11,6 +11,8 @@ export type Caller =
     readonly userId: string;
     /** Authenticator assurance level: `aal2` after a second factor. */
     readonly assurance: string;
+    /** `app_metadata.role` is `admin`: only the project itself can write there. */
+    readonly isAdmin: boolean;
   }
   | { readonly kind: "secret_key"; readonly keyName: string };
 
@@ -40,7 +42,14 @@ export async function authenticate(request: Request, config: SupabaseConfig): Pr
     kind: "user",
     userId: claims.sub.toLowerCase(),
     assurance: typeof assurance === "string" ? assurance : "aal1",
+    isAdmin: roleOf(claims.app_metadata) === "admin",
   };
+}
+
+function roleOf(metadata: unknown): unknown {
+  return typeof metadata === "object" && metadata !== null && "role" in metadata
+    ? metadata.role
+    : undefined;
 }
 
 function unauthorized(cause?: unknown): SuiteError {

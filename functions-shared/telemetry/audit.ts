@@ -4,7 +4,7 @@ import type { ErrorCode } from "../errors.ts";
 
 /** Whoever causes an entry. */
 export interface Actor {
-  readonly actor_type: "user" | "secret_key" | "system";
+  readonly actor_type: "user" | "admin" | "secret_key" | "system";
   /** User id, or the name of the secret key. */
   readonly actor_id: string;
   readonly request_id: string;

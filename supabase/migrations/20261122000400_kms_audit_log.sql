@@ -11,7 +11,7 @@ create table kms.audit_log (
   occurred_at timestamptz not null,
   actor_type text not null
     constraint audit_log_actor_type_is_known
-      check (actor_type in ('user', 'secret_key', 'system')),
+      check (actor_type in ('user', 'admin', 'secret_key', 'system')),
   actor_id text not null
     constraint audit_log_actor_id_is_short check (length(actor_id) between 1 and 128),
   request_id uuid not null,
@@ -64,7 +64,7 @@ comment on column kms.audit_log.prev_hash is
 comment on column kms.audit_log.hash is
   'SHA-256, hex, of kms.audit_canonical(entry). Set by trigger.';
 comment on column kms.audit_log.occurred_at is 'Clock of the database, UTC. Set by trigger.';
-comment on column kms.audit_log.actor_type is 'user, secret_key or system.';
+comment on column kms.audit_log.actor_type is 'user, admin, secret_key or system.';
 comment on column kms.audit_log.actor_id is 'User id, name of the secret key, or name of the job.';
 comment on column kms.audit_log.request_id is 'Request id, as in the answer and the logs.';
 comment on column kms.audit_log.function_name is 'Edge function.';

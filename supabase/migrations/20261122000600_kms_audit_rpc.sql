@@ -10,7 +10,7 @@ declare
 begin
   perform kms.check_object(v_actor, 'p_actor',
     array['actor_type', 'actor_id', 'request_id', 'function', 'address_hash']);
-  perform kms.read_text(v_actor, 'actor_type', 'p_actor', '^(user|secret_key|system)$', true);
+  perform kms.read_text(v_actor, 'actor_type', 'p_actor', '^(user|admin|secret_key|system)$', true);
   perform kms.read_text(v_actor, 'actor_id', 'p_actor', '', true, 128);
   perform kms.read_uuid(v_actor, 'request_id', 'p_actor', true);
   perform kms.read_text(v_actor, 'function', 'p_actor', '^[a-z][a-z0-9_-]{0,63}$', true);

@@ -55,13 +55,23 @@ function bearer(jwt: string) {
 }
 
 Deno.test("a user's token names the user, under HS256 and ES256", async () => {
-  assertEquals(await bearer(await token()), { kind: "user", userId: USER, assurance: "aal1" });
+  assertEquals(await bearer(await token()), {
+    kind: "user",
+    userId: USER,
+    assurance: "aal1",
+    isAdmin: false,
+  });
   const aal2 = await token(
     { aal: "aal2", sub: USER.toUpperCase() },
     { alg: "ES256", kid: "es" },
     es256.privateKey,
   );
-  assertEquals(await bearer(aal2), { kind: "user", userId: USER, assurance: "aal2" });
+  assertEquals(await bearer(aal2), {
+    kind: "user",
+    userId: USER,
+    assurance: "aal2",
+    isAdmin: false,
+  });
 });
 
 Deno.test("a secret key names itself; a publishable key and a wrong one are nobody", async () => {
@@ -145,7 +155,7 @@ for (const [what, make] of Object.entries(REFUSED)) {
 }
 
 Deno.test("a user works on their own data and may name nobody, not even themselves", async () => {
-  const user = { kind: "user", userId: USER, assurance: "aal1" } as const;
+  const user = { kind: "user", userId: USER, assurance: "aal1", isAdmin: false } as const;
   assertEquals(ownerOf(user, { userId: undefined, at: "query" }), USER);
   for (const userId of [OTHER, USER, null, ""]) {
     assertEquals(await violationsOf(() => ownerOf(user, { userId, at: "body" })), [

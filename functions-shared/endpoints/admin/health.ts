@@ -1,0 +1,26 @@
+/** `GET /health`: whether the provider works, measured by using it. */
+import type { Health } from "../../health/health.ts";
+import type { Route } from "../../http/app.ts";
+import { readQuery } from "../../http/query.ts";
+import type { AuditLog } from "../../telemetry/audit.ts";
+import { adminRoute, success } from "./route.ts";
+
+export interface AdminHealthServices {
+  readonly audit: AuditLog;
+  readonly health: Health;
+}
+
+export function healthRoutes<Services extends AdminHealthServices>(): readonly Route<Services>[] {
+  return [
+    adminRoute("GET", "/health", async ({ url, config, services }) => {
+      readQuery(url, []);
+      const report = await services.health.report();
+      return success({
+        provider: config.provider,
+        healthy: report.healthy,
+        lastChecked: new Date(report.checkedAt).toISOString(),
+        responseTime: report.latencyMs,
+      });
+    }),
+  ];
+}

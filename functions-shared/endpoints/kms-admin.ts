@@ -1,0 +1,20 @@
+/** `kms-admin`: what operators do. One file a subject in `admin/`. */
+import type { Hono } from "hono";
+import { type AppOptions, createApp } from "../http/app.ts";
+import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
+
+export const NAME = "kms-admin";
+
+export type AdminServices = AdminHealthServices;
+
+export function kmsAdminApp(
+  options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
+): Pick<Hono, "fetch"> {
+  return createApp<AdminServices>({
+    name: NAME,
+    ...options,
+    routes: [
+      ...healthRoutes<AdminServices>(),
+    ],
+  });
+}
