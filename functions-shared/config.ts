@@ -78,6 +78,8 @@ export interface Config {
   readonly degradedStatus: 200 | 503;
   /** How long a health result is reused, milliseconds. */
   readonly healthCacheMs: number;
+  /** How long a worker may go on without asking for stored settings, milliseconds. */
+  readonly configCacheMs: number;
   readonly runStartupTest: boolean;
   readonly userReveal: "never" | "aal2";
   /** Whether administrators need a second factor for `kms-admin`. */
@@ -108,6 +110,7 @@ export const CARD_BRANDS = [
 ] as const;
 
 const MIN_PRODUCTION_HEALTH_CACHE_MS = 1_000;
+const MAX_PRODUCTION_CONFIG_CACHE_MS = 300_000;
 
 const REGION = /^[a-z]{2}(-[a-z]+)+-\d$/;
 const ALIAS = /^alias\/[a-zA-Z0-9/_-]{1,250}$/;
@@ -199,6 +202,11 @@ export function loadConfig(env: Environment): Config {
       ? 503
       : 200,
     healthCacheMs: read.integer("KMS_HEALTH_CACHE_MS", { min: 0, max: 60_000, fallback: 5_000 }),
+    configCacheMs: read.integer("KMS_CONFIG_CACHE_MS", {
+      min: 0,
+      max: 3_600_000,
+      fallback: 60_000,
+    }),
     runStartupTest: read.flag("KMS_RUN_STARTUP_TEST", false),
     userReveal: read.oneOf("KMS_USER_REVEAL", ["never", "aal2"], "never"),
     adminRequiresAal2: read.flag("KMS_ADMIN_REQUIRE_AAL2", false),
@@ -235,6 +243,12 @@ export function loadConfig(env: Environment): Config {
     read.fault(
       "KMS_HEALTH_CACHE_MS",
       `must be ${MIN_PRODUCTION_HEALTH_CACHE_MS} or more in production: anybody may ask for the health`,
+    );
+  }
+  if (isProduction && config.configCacheMs > MAX_PRODUCTION_CONFIG_CACHE_MS) {
+    read.fault(
+      "KMS_CONFIG_CACHE_MS",
+      `must be ${MAX_PRODUCTION_CONFIG_CACHE_MS} or less in production: settings may be stored because a credential leaked`,
     );
   }
   read.throwIfFaulty();

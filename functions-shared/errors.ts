@@ -37,6 +37,16 @@ export const ERRORS = {
     title: "A request with this Idempotency-Key is still being processed",
     retryable: true,
   },
+  configuration_conflict: {
+    status: 409,
+    title: "The configuration is at another revision by now",
+    retryable: false,
+  },
+  configuration_locks_out: {
+    status: 409,
+    title: "Under this configuration stored data could no longer be read",
+    retryable: false,
+  },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,
@@ -52,6 +62,11 @@ export const ERRORS = {
   idempotency_key_reused: {
     status: 422,
     title: "This Idempotency-Key was used with another payload",
+    retryable: false,
+  },
+  configuration_test_failed: {
+    status: 422,
+    title: "The configuration was tried, and does not work",
     retryable: false,
   },
   decryption_failed: {

@@ -2,10 +2,15 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import type { CandidateKeys } from "./admin/candidate.ts";
+import { Configuration } from "./admin/configuration.ts";
+import { Live } from "./admin/live.ts";
+import { settle } from "./admin/stored-settings.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
-import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
+import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
+import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
   auditLog,
   canaryStore,
@@ -17,6 +22,7 @@ import {
 import { ConfigError, type Environment } from "./environment.ts";
 import { SuiteError } from "./errors.ts";
 import { Health } from "./health/health.ts";
+import type { Serving } from "./http/app.ts";
 import { BranchKeyCache } from "./keys/branch-key-cache.ts";
 import { BranchKeyStore } from "./keys/branch-key-store.ts";
 import { FieldCipher } from "./keys/field-cipher.ts";
@@ -25,41 +31,52 @@ import { HierarchicalKeyring } from "./keys/hierarchical-keyring.ts";
 import type { KeyProvider } from "./keys/key-provider.ts";
 import type { Keyring } from "./keys/keyring.ts";
 import { cloudWatchSink } from "./keys/providers/aws/cloudwatch.ts";
-import { AwsKeyProvider } from "./keys/providers/aws/provider.ts";
+import { AwsKeyProvider, loadAwsSdk } from "./keys/providers/aws/provider.ts";
 import { EnvKeyProvider } from "./keys/providers/env.ts";
+import type { ShareRegionHealth } from "./keys/providers/aws/regions.ts";
 import { GCP_KEYS } from "./keys/providers/gcp/names.ts";
 import { LazyKeyProvider } from "./keys/providers/rest/lazy-provider.ts";
 import { VAULT_KEYS } from "./keys/providers/vault/names.ts";
+import { SettingsSeal } from "./keys/settings-seal.ts";
 import { Payments } from "./payments/payments.ts";
 import { Records } from "./records/records.ts";
 import { Intake } from "./storage/intake.ts";
 import type { AuditLog } from "./telemetry/audit.ts";
 import { Logger } from "./telemetry/log.ts";
-import { BufferedMetrics, loggedMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { BufferedMetrics, loggedMetrics, type Metrics, NO_METRICS } from "./telemetry/metrics.ts";
 
 export interface Services {
   readonly audit: AuditLog;
+  readonly configuration: Configuration;
   readonly health: Health;
   readonly intake: Intake;
   readonly payments: Payments;
   readonly records: Records;
+  /** False when stored settings cannot be used, and the environment alone counts. */
+  readonly settingsValid: boolean;
 }
 
 export interface Runtime {
-  /** @throws {ConfigError} the same one every time: the environment of a worker does not change. */
+  /** Of the environment alone. @throws {ConfigError} the same one every time. */
   config(): Config;
-  /** @throws {ConfigError} */
-  services(): Services;
+  /**
+   * What counts now: the environment, and the stored settings over it.
+   * @throws {ConfigError} @throws {SuiteError} when a cold worker cannot read the settings.
+   */
+  serving(): Promise<Serving<Services>>;
   /** Sends what was measured, a while later and in the background. */
   afterResponse(): void;
 }
 
 export interface RuntimeOptions {
   /**
-   * Every request of the function needs keys: the SDK is loaded, news of dead regions are read and the
-   * role is assumed while the first one is still being authenticated. Default false.
+   * Every request of the function needs keys: the SDK is loaded and the role is assumed while the first
+   * one is still being authenticated. Default false.
    */
   readonly needsKeys?: boolean;
+  /** Default: the Data API of the environment. */
+  readonly connect?: (config: Config) => Rpc;
+  readonly now?: () => number;
 }
 
 /** The runtime of this worker. */
@@ -70,30 +87,102 @@ export function runtime(options?: RuntimeOptions): Runtime {
 /** `environment` is read once, on first use. */
 export function createRuntime(
   environment: () => Environment,
-  { needsKeys = false }: RuntimeOptions = {},
+  { needsKeys = false, connect, now = Date.now }: RuntimeOptions = {},
 ): Runtime {
-  const config = once(() => loadConfig(environment()));
-  let metrics: BufferedMetrics | undefined;
-  const services = once(() => {
-    const { aws, regionNews, ...built } = buildServices(config(), {
-      record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
+  const env = once(environment);
+  const config = once(() => loadConfig(env()));
+  let started: Live<Worker, SettingsNews> | undefined;
+  const live = () => started ??= start();
+  return {
+    config,
+    serving: async () => (await live().get()).serving,
+    afterResponse: () => started?.peek()?.afterResponse(),
+  };
+
+  function start(): Live<Worker, SettingsNews> {
+    const own = config();
+    const rpc = connect?.(own) ?? supabaseRpc(own.supabase);
+    const seal = new SettingsSeal({ ...own, secretKeys: Object.values(own.supabase.secretKeys) });
+    const configuration = new Configuration({
+      environment: env(),
+      config: own,
+      seal,
+      store: settingsStore(rpc),
+      audit: auditLog(rpc),
+      keysOf: candidateKeys,
+      renew: () => live().renew(),
     });
-    const logger = new Logger(config().logLevel);
-    metrics = bufferedMetrics(config(), aws, logger);
-    const recorders = [
-      ...metrics === undefined ? [] : [metrics],
-      ...config().logLevel === "debug" ? [loggedMetrics(logger)] : [],
-    ];
-    // The request itself will hear of a failure.
-    if (needsKeys) aws?.prepare(regionNews()).catch(() => {});
-    if (config().runStartupTest) void startupTest(config(), built);
-    return built;
+    if (needsKeys && own.provider === "aws" && own.aws) loadAwsSdk(own.aws).catch(() => {});
+    let startupTested = false;
+    return new Live<Worker, SettingsNews>({
+      read: (known) => readSettings(rpc, known),
+      build: (news) => {
+        const settled = settle(env(), own, seal, news);
+        if (settled.fault !== undefined) logInvalid(own, settled.fault);
+        const worker = startWorker(settled.config, rpc, {
+          configuration,
+          settingsValid: settled.fault === undefined,
+        });
+        // What it heard of regions comes first: the role is assumed in one that is alive. The request
+        // itself will hear of a failure.
+        worker.hear(news);
+        if (needsKeys) worker.prepare().catch(() => {});
+        if (own.runStartupTest && !startupTested) void startupTest(own, worker.serving.services);
+        startupTested = true;
+        return worker;
+      },
+      hear: (worker, news) => worker.hear(news),
+      retire: (worker) => worker.retire(),
+      cacheMs: own.configCacheMs,
+      background,
+      now,
+    });
+  }
+}
+
+/** Everything that is made anew when the stored settings change. */
+interface Worker {
+  readonly serving: Serving<Services>;
+  hear(news: WorkerNews): void;
+  prepare(): Promise<void>;
+  afterResponse(): void;
+  /** Requests may still be under way: their keys are fetched anew, and none is kept. */
+  retire(): void;
+}
+
+function startWorker(
+  config: Config,
+  rpc: Rpc,
+  shared: Pick<Services, "configuration" | "settingsValid">,
+): Worker {
+  const logger = new Logger(config.logLevel);
+  const recorders: Metrics[] = config.logLevel === "debug" ? [loggedMetrics(logger)] : [];
+  const { aws, hear, retire, services } = buildServices(config, rpc, {
+    record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
   });
+  const metrics = bufferedMetrics(config, aws, logger);
+  if (metrics !== undefined) recorders.push(metrics);
   const afterResponse = () => {
-    const sent = metrics?.flushLater(config().metrics.intervalMs);
+    const sent = metrics?.flushLater(config.metrics.intervalMs);
     if (sent !== undefined) background(sent);
   };
-  return { config, services, afterResponse };
+  return {
+    serving: { config, services: { ...services, ...shared } },
+    hear,
+    prepare: async () => await aws?.prepare(),
+    afterResponse,
+    retire: () => {
+      afterResponse();
+      retire();
+    },
+  };
+}
+
+/** Names of variables and codes only. */
+function logInvalid(config: Config, fault: ConfigError | SuiteError): void {
+  new Logger(config.logLevel).log("error", "settings_invalid", {
+    ...fault instanceof ConfigError ? { faults: fault.faults } : { code: fault.code },
+  });
 }
 
 /** Undefined when metrics are off, or there is no AWS to send them to. */
@@ -113,17 +202,13 @@ function bufferedMetrics(
   );
 }
 
-function buildServices(
-  config: Config,
-  metrics: Metrics,
-): Services & {
-  readonly aws: AwsKeyProvider | undefined;
-  /** Resolves once this worker knows what others found out about regions. */
-  readonly regionNews: () => Promise<unknown>;
-} {
-  const rpc = supabaseRpc(config.supabase);
+function buildServices(config: Config, rpc: Rpc, metrics: Metrics) {
   const audit = auditLog(rpc);
-  const { provider, providers, aws } = keyProviders(config, rpc, metrics);
+  const { provider, providers, aws } = keyProviders(config, {
+    ...limitsOf(config),
+    metrics,
+    share: (region, dead) => background(shareRegionHealth(rpc, region, dead)),
+  });
   const cache = new BranchKeyCache({
     ttlMs: config.dataKeyTtlMs,
     maxEncryptions: config.maxEncryptionsPerKey,
@@ -160,10 +245,7 @@ function buildServices(
     ttlMs: config.dataKeyTtlMs,
     workerSecret: workerSecret(config),
   });
-  return {
-    aws,
-    // Every read of a branch key brings the news; this one's own answer is of no use here.
-    regionNews: () => records.get("payment", "branch:ACTIVE"),
+  const services = {
     audit,
     health: new Health({
       provider,
@@ -187,6 +269,11 @@ function buildServices(
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };
+  const retire = () => {
+    cache.retire();
+    fingerprints.retire();
+  };
+  return { aws, services, hear: records.hear, retire };
 }
 
 /** The platform's own secret key: in every worker, and nowhere in the database. */
@@ -202,17 +289,42 @@ interface KeyProviders {
   readonly aws: AwsKeyProvider | undefined;
 }
 
-function keyProviders(config: Config, rpc: Rpc, metrics: Metrics): KeyProviders {
-  const limits = {
+interface ProviderOptions {
+  readonly timeoutMs: number;
+  readonly attemptTimeoutMs: number;
+  readonly maxAttempts: number;
+  readonly metrics: Metrics;
+  readonly share?: ShareRegionHealth;
+}
+
+function limitsOf(config: Config) {
+  return {
     timeoutMs: config.kmsTimeoutMs,
     attemptTimeoutMs: config.kmsAttemptTimeoutMs,
     maxAttempts: config.kmsRetryAttempts,
-    metrics,
   };
+}
+
+/** A candidate's deadline of one key call, milliseconds, and its attempts. */
+const CANDIDATE_TIMEOUT_MS = 5_000;
+const CANDIDATE_ATTEMPTS = 2;
+
+/** Of a configuration that is tried: nobody else hears of it, and it has little time. */
+function candidateKeys(config: Config): CandidateKeys {
+  const limits = limitsOf(config);
+  const { provider, providers } = keyProviders(config, {
+    ...limits,
+    timeoutMs: Math.min(limits.timeoutMs, CANDIDATE_TIMEOUT_MS),
+    maxAttempts: Math.min(limits.maxAttempts, CANDIDATE_ATTEMPTS),
+    metrics: NO_METRICS,
+  });
+  return { appName: config.appName, environment: config.environment, provider, providers };
+}
+
+function keyProviders(config: Config, limits: ProviderOptions): KeyProviders {
   const aws = config.aws === undefined ? undefined : new AwsKeyProvider(config.aws, {
     ...limits,
     circuitThreshold: config.circuitBreakerThreshold,
-    share: (region, dead) => background(shareRegionHealth(rpc, region, dead)),
   });
   const { gcp, vault, encryptionKey } = config;
   const providers = [

@@ -9,10 +9,10 @@ export interface KeyNews {
   readonly onDeadRegions: (dead: readonly DeadRegion[]) => void;
 }
 
-/** As the database tells it: clocks differ, so it says how long and not until when. */
-interface DeadRegionNews {
-  readonly region: string;
-  readonly for_ms: number;
+/** As the database tells it (kms.worker_news): clocks differ, so it says how long and not until when. */
+export interface WorkerNews {
+  readonly epoch: number;
+  readonly dead_regions: readonly { readonly region: string; readonly for_ms: number }[];
 }
 
 /** Every read also brings the news: no call of its own, and never older than one cache time. */
@@ -20,22 +20,27 @@ export function branchKeyRecords(
   rpc: Rpc,
   news: KeyNews,
   now: () => number = Date.now,
-): BranchKeyRecords {
+): BranchKeyRecords & { hear(news: WorkerNews): void } {
   let epoch: number | undefined;
+  const hear = (heard: WorkerNews) => {
+    // Answers may overtake each other: an older one is no news.
+    if (epoch !== undefined && heard.epoch > epoch) news.onRotation();
+    epoch = Math.max(epoch ?? heard.epoch, heard.epoch);
+    if (heard.dead_regions.length > 0) {
+      const at = now();
+      news.onDeadRegions(
+        heard.dead_regions.map(({ region, for_ms }) => ({ region, until: at + for_ms })),
+      );
+    }
+  };
   return {
+    hear,
     async get(branchKeyId, type) {
-      const answer = await rpc<
-        { record: BranchKeyRecord | null; epoch: number; dead_regions: DeadRegionNews[] }
-      >("kms_branch_key_get", { p_branch_key_id: branchKeyId, p_type: type });
-      // Answers may overtake each other: an older one is no news.
-      if (epoch !== undefined && answer.epoch > epoch) news.onRotation();
-      epoch = Math.max(epoch ?? answer.epoch, answer.epoch);
-      if (answer.dead_regions.length > 0) {
-        const at = now();
-        news.onDeadRegions(
-          answer.dead_regions.map(({ region, for_ms }) => ({ region, until: at + for_ms })),
-        );
-      }
+      const answer = await rpc<{ record: BranchKeyRecord | null } & WorkerNews>(
+        "kms_branch_key_get",
+        { p_branch_key_id: branchKeyId, p_type: type },
+      );
+      hear(answer);
       return answer.record ?? undefined;
     },
     create(records) {

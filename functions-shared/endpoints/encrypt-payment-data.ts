@@ -30,7 +30,7 @@ type Body = Readonly<Record<string, unknown>>;
 type Prepare = (signal?: AbortSignal) => Promise<PreparedItem>;
 
 export function encryptPaymentDataApp(
-  options: Pick<AppOptions<EncryptServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<EncryptServices>, "config" | "serving" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,

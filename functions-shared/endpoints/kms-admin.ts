@@ -1,20 +1,22 @@
 /** `kms-admin`: what operators do. One file a subject in `admin/`. */
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
+import { configRoutes, type ConfigServices } from "./admin/config.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & ConfigServices;
 
 export function kmsAdminApp(
-  options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<AdminServices>, "config" | "serving" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp<AdminServices>({
     name: NAME,
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...configRoutes<AdminServices>(),
     ],
   });
 }

@@ -2,7 +2,7 @@
 import type { Hono } from "hono";
 import type { Config } from "../config.ts";
 import { DATA_CLASSES } from "../data-class.ts";
-import { SuiteError } from "../errors.ts";
+import { type ErrorCode, SuiteError } from "../errors.ts";
 import {
   type Check,
   type Health,
@@ -18,34 +18,44 @@ export const NAME = "kms-health-check";
 
 export interface HealthServices {
   readonly health: Health;
+  /** False when stored settings cannot be used, and the environment alone counts. */
+  readonly settingsValid: boolean;
 }
 
 export function healthCheckApp(
-  options: Pick<AppOptions<HealthServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<HealthServices>, "config" | "serving" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,
     ...options,
     routes: [{ method: "GET", path: "/", handle: { public: check } }],
-    misconfigured: () =>
-      json(
-        body(false, {
-          config: { status: "fail", error: "configuration_invalid" },
-          connectivity: { status: "fail", error: "configuration_invalid" },
-          functionality: { status: "fail", error: "configuration_invalid" },
-        }, { timestamp: Date.now(), region: null, environment: null, latency_ms: 0 }),
-        503,
-        { "retry-after": "60" },
-      ),
+    unconfigured: (error, config) => unconfigured(error, config?.environment ?? null),
   });
+}
+
+function unconfigured(error: ErrorCode, environment: string | null): Response {
+  const failed: Check = { status: "fail", error };
+  return json(
+    body(false, { config: failed, connectivity: failed, functionality: failed }, {
+      timestamp: Date.now(),
+      region: null,
+      environment,
+      latency_ms: 0,
+    }),
+    503,
+    { "retry-after": error === "configuration_invalid" ? "60" : "5" },
+  );
 }
 
 async function check(exchange: Exchange<HealthServices>): Promise<Response> {
   readQuery(exchange.url, []);
   const { config, services } = exchange;
   const report = await services.health.report();
-  const answer = body(report.healthy, {
-    config: { status: "pass" },
+  const healthy = report.healthy && services.settingsValid;
+  const answer = body(healthy, {
+    config: services.settingsValid
+      ? { status: "pass" }
+      : { status: "fail", error: "configuration_invalid" },
     connectivity: report.connectivity,
     functionality: report.functionality,
   }, {
@@ -57,7 +67,7 @@ async function check(exchange: Exchange<HealthServices>): Promise<Response> {
   const deep = await holdsSecretKey(exchange.request, config)
     ? await deepView(services.health, report, config)
     : undefined;
-  const status = !report.healthy ? "unhealthy" : deep?.degraded ? "degraded" : "healthy";
+  const status = !healthy ? "unhealthy" : deep?.degraded ? "degraded" : "healthy";
   const code = { healthy: 200, degraded: config.degradedStatus, unhealthy: 503 }[status];
   return json(
     { ...answer, status, ...deep?.view },

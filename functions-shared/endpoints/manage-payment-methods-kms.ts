@@ -35,7 +35,7 @@ type ManageExchange = AuthenticatedExchange<ManageServices>;
 type Handler = (exchange: ManageExchange) => Promise<Response>;
 
 export function managePaymentMethodsApp(
-  options: Pick<AppOptions<ManageServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<ManageServices>, "config" | "serving" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,

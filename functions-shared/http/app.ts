@@ -6,7 +6,7 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { Config } from "../config.ts";
 import { ConfigError } from "../environment.ts";
-import { SuiteError } from "../errors.ts";
+import { type ErrorCode, SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
 import { serverTiming, type Timings, withTimings } from "../telemetry/timing.ts";
@@ -22,6 +22,7 @@ export interface Exchange<Services> {
   readonly requestId: string;
   /** Aborted when the client hangs up or the request's time for key work is over. */
   readonly signal: AbortSignal;
+  /** What the services were made of: the environment, and the stored settings over it. */
   readonly config: Config;
   readonly services: Services;
   /** Path parameter by name; "" when the route has none of it. */
@@ -42,17 +43,27 @@ export interface Route<Services> {
     | { readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response> };
 }
 
+/** What a request runs on from its beginning to its end. */
+export interface Serving<Services> {
+  readonly config: Config;
+  readonly services: Services;
+}
+
 export interface AppOptions<Services> {
   /** The function's name, which is the first segment of every path. */
   readonly name: string;
-  /** @throws {ConfigError} */
+  /** Of the environment alone: who may call, and what is logged. @throws {ConfigError} */
   readonly config: () => Config;
-  readonly services: () => Services;
+  /** Asked once a request. @throws {SuiteError} when a cold worker cannot find out what counts. */
+  readonly serving: () => Promise<Serving<Services>>;
   readonly routes: readonly Route<Services>[];
   /** Called when an answer is ready; what it starts must not delay or fail anything. */
   readonly afterResponse?: () => void;
-  /** What a known route answers while the configuration is invalid; a problem document unless given. */
-  readonly misconfigured?: () => Response;
+  /**
+   * What a public route answers while there is no configuration to serve with: it is invalid, or a cold
+   * worker cannot read what is stored. A problem document unless given.
+   */
+  readonly unconfigured?: (code: ErrorCode, config: Config | undefined) => Response;
 }
 
 interface AppEnv {
@@ -114,11 +125,12 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
         "apikey",
         "content-type",
         "idempotency-key",
+        "if-match",
         "x-client-info",
         "x-region",
         "x-retry-count",
       ],
-      exposeHeaders: ["x-request-id", "retry-after", "idempotent-replayed", "location"],
+      exposeHeaders: ["x-request-id", "retry-after", "idempotent-replayed", "location", "etag"],
       maxAge: 600,
     }),
   );
@@ -141,31 +153,42 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
 
   async function run(c: Context<AppEnv>, route: Route<Services>): Promise<Response> {
     c.get("log").route = route.path;
-    const { config, error } = configured();
-    if (config === undefined) {
-      if (options.misconfigured === undefined) throw error;
+    const { config: own, error } = configured();
+    const unconfigured = "public" in route.handle ? options.unconfigured : undefined;
+    if (own === undefined) {
+      if (unconfigured === undefined) throw error;
       noteFailure(c, error);
-      return options.misconfigured();
+      return unconfigured(error.code, undefined);
     }
-    const exchange: Exchange<Services> = {
+    // A cold worker reads the stored settings while it authenticates.
+    const asked = options.serving();
+    asked.catch(() => {});
+    const base = {
       request: c.req.raw,
       url: new URL(c.req.url),
       requestId: c.get("requestId"),
-      signal: AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(config.kmsTimeoutMs)]),
-      config,
-      services: options.services(),
-      param: (name) => c.req.param(name) ?? "",
+      signal: AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(own.kmsTimeoutMs)]),
+      param: (name: string) => c.req.param(name) ?? "",
     };
-    if ("public" in route.handle) return await route.handle.public(exchange);
-    const caller = await authenticate(c.req.raw, config.supabase);
+    if ("public" in route.handle) {
+      const serving = await asked.catch(toSuiteError);
+      if (!(serving instanceof SuiteError)) {
+        return await route.handle.public({ ...base, ...serving });
+      }
+      if (unconfigured === undefined) throw serving;
+      noteFailure(c, serving);
+      return unconfigured(serving.code, own);
+    }
+    const caller = await authenticate(c.req.raw, own.supabase);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
-    const actor = actorOf(caller, exchange.requestId, options.name);
+    const actor = actorOf(caller, base.requestId, options.name);
+    const exchange = { ...base, ...await asked, caller, actor };
     const { caller: handle } = route.handle;
-    if (caller.kind !== "secret_key") return await handle({ ...exchange, caller, actor });
+    if (caller.kind !== "secret_key") return await handle(exchange);
     // Servers may see where the time went; for others it would be an oracle.
     const timings: Timings = new Map();
     c.set("timings", timings);
-    return await withTimings(timings, () => handle({ ...exchange, caller, actor }));
+    return await withTimings(timings, () => handle(exchange));
   }
 
   function fail(c: Context<AppEnv>, error: SuiteError): Response {

@@ -70,6 +70,11 @@ export class Fingerprints {
     this.#keys.clear();
   }
 
+  /** As `clear`, for good: nothing is kept any more. */
+  retire(): void {
+    this.#keys.retire();
+  }
+
   async #use(
     dataClass: DataClass,
     use: (keys: FingerprintKeys) => string,

@@ -49,6 +49,7 @@ export class KeyCache<Key> {
   readonly #entries = new Map<string, Entry<Key>>();
   /** Which flight newcomers wait for. */
   readonly #flights = new Map<string, Flight<Key>>();
+  #retired = false;
 
   constructor(options: KeyCacheOptions<Key>) {
     this.#options = options;
@@ -117,6 +118,12 @@ export class KeyCache<Key> {
   clear(): void {
     this.#flights.clear();
     for (const id of [...this.#entries.keys()]) this.#drop(id);
+  }
+
+  /** As `clear`, for good: who still asks is served, and nothing is kept any more. */
+  retire(): void {
+    this.#retired = true;
+    this.clear();
   }
 
   #take(id: string, purpose: Purpose): Key | undefined {
@@ -196,7 +203,7 @@ export class KeyCache<Key> {
         if (mayUse) waiter.serve(key);
         return !mayUse;
       });
-      if (keep) this.#keep(id, entry);
+      if (keep && !this.#retired) this.#keep(id, entry);
       else this.#options.wipe(key);
       // More waited than one key may serve. Each round serves at least one of them.
       if (left.length > 0) this.#wait(id, fetch, left);

@@ -104,12 +104,11 @@ $$;
 comment on function kms.branch_key_record(text, text) is
   'One record of the branch key store, or null.';
 
--- ── RPC: branch keys ───────────────────────────────────────────────────────────────────────────
-create function public.kms_branch_key_get(p_branch_key_id text, p_type text) returns jsonb
-language sql stable security definer set search_path = ''
+-- ── News ───────────────────────────────────────────────────────────────────────────────────────
+create function kms.worker_news() returns jsonb
+language sql stable set search_path = ''
 as $$
   select jsonb_build_object(
-    'record', kms.branch_key_record(p_branch_key_id, p_type),
     'epoch', (select e.epoch from kms.key_epoch as e),
     'dead_regions', coalesce((
       select jsonb_agg(jsonb_build_object(
@@ -120,10 +119,20 @@ as $$
     ), '[]'::jsonb)
   )
 $$;
+comment on function kms.worker_news() is
+  'What every worker wants to know whenever it asks for something: {"epoch", "dead_regions": '
+  '[{"region", "for_ms" (milliseconds left, since clocks differ)}]}.';
+
+-- ── RPC: branch keys ───────────────────────────────────────────────────────────────────────────
+create function public.kms_branch_key_get(p_branch_key_id text, p_type text) returns jsonb
+language sql stable security definer set search_path = ''
+as $$
+  select jsonb_build_object('record', kms.branch_key_record(p_branch_key_id, p_type))
+    || kms.worker_news()
+$$;
 comment on function public.kms_branch_key_get(text, text) is
-  'One record of the branch key store by branch-key-id and type (or null), with what every worker '
-  'wants to know then: {"record", "epoch", "dead_regions": [{"region", "for_ms" (milliseconds left, '
-  'since clocks differ)}]}. For service_role.';
+  'One record of the branch key store by branch-key-id and type (or null), with the news of '
+  'kms.worker_news(): {"record", "epoch", "dead_regions"}. For service_role.';
 
 create function public.kms_branch_key_create(p_records text) returns jsonb
 language plpgsql volatile security definer set search_path = ''

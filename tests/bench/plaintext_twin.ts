@@ -80,7 +80,10 @@ export function plaintextTwin(environment: Readonly<Record<string, string>>) {
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };
-  return encryptPaymentDataApp({ config: () => config, services: () => services });
+  return encryptPaymentDataApp({
+    config: () => config,
+    serving: () => Promise.resolve({ config, services }),
+  });
 }
 
 const refuse = () => Promise.reject(new Error("the twin has no branch keys"));

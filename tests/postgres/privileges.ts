@@ -54,6 +54,7 @@ const RPCS = [
   "kms_health_record",
   "kms_idempotency_abandon",
   "kms_idempotency_begin",
+  "kms_keys_in_use",
   "kms_payment_method_delete",
   "kms_payment_method_get",
   "kms_payment_method_set_default",
@@ -64,6 +65,10 @@ const RPCS = [
   "kms_record_get",
   "kms_records_list",
   "kms_region_report",
+  "kms_settings_get",
+  "kms_settings_history",
+  "kms_settings_put",
+  "kms_settings_read",
   "kms_store",
 ];
 

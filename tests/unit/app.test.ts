@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { loadConfig } from "../../functions-shared/config.ts";
 import type { Environment } from "../../functions-shared/environment.ts";
-import { createApp, json, type Route } from "../../functions-shared/http/app.ts";
-import { createRuntime } from "../../functions-shared/runtime.ts";
+import { SuiteError } from "../../functions-shared/errors.ts";
+import { type AppOptions, createApp, json, type Route } from "../../functions-shared/http/app.ts";
 import { AWS } from "./support/environment.ts";
 
 const PAN = "5200828282828210";
@@ -19,11 +19,27 @@ interface Sent {
 /** A function of one public route, and what it answers and logs. */
 async function send(
   handle: () => Promise<Response>,
-  request: { path?: string; method?: string; headers?: HeadersInit; env?: Environment } = {},
+  request: {
+    path?: string;
+    method?: string;
+    headers?: HeadersInit;
+    env?: Environment;
+    serving?: AppOptions<object>["serving"];
+    unconfigured?: AppOptions<object>["unconfigured"];
+  } = {},
 ): Promise<Sent> {
   const config = () => loadConfig(request.env ?? AWS);
   const routes: Route<object>[] = [{ method: "GET", path: "/", handle: { public: handle } }];
-  const app = createApp({ name: NAME, config, services: () => ({}), routes });
+  const serving = request.serving ??
+    (() => Promise.resolve({ config: config(), services: {} }));
+  const { unconfigured } = request;
+  const app = createApp({
+    name: NAME,
+    config,
+    serving,
+    routes,
+    ...unconfigured === undefined ? {} : { unconfigured },
+  });
   const lines: string[] = [];
   const print = console.log;
   console.log = (line: string) => lines.push(line);
@@ -135,19 +151,17 @@ Deno.test("a configuration with faults answers 503 and names variables in the lo
   assert(!log.includes(PAN));
 });
 
-Deno.test("a runtime reads the environment once, and throws the same fault every time", () => {
-  let reads = 0;
-  const runtime = createRuntime(() => {
-    reads++;
-    return {};
+Deno.test("a cold worker that cannot read its settings answers 503, or as a public route would", async () => {
+  const serving = () => Promise.reject(new SuiteError("database_unavailable"));
+  const problem = await send(ok, { serving });
+  assertEquals([problem.response.status, problem.body.code], [503, "database_unavailable"]);
+  const shaped = await send(ok, {
+    serving,
+    unconfigured: (code, config) => json({ code, environment: config?.environment }, 503),
   });
-  const thrown = [0, 1].map(() => {
-    try {
-      return runtime.config();
-    } catch (error) {
-      return error;
-    }
-  });
-  assertEquals(reads, 1);
-  assert(thrown[0] instanceof Error && thrown[0] === thrown[1]);
+  assertEquals([shaped.response.status, shaped.body], [503, {
+    code: "database_unavailable",
+    environment: "development",
+  }]);
+  assertEquals(JSON.parse(shaped.log).code, "database_unavailable");
 });

@@ -253,22 +253,15 @@ test("the account is learnt once: a payment alias that goes away stops no readin
   assertEquals(await provider.decryptDataKey(encrypted, CONTEXT), plaintext);
 });
 
-test("a worker that warms up hears first which regions are dead, and asks them nothing", async ({ aws }) => {
-  for (const fate of ["resolves", "rejects"] as const) {
+test("a worker that warms up asks a region that it learnt is dead for nothing", async ({ aws }) => {
+  for (const dead of [true, false]) {
     const provider = awsProvider(aws);
-    const news = Promise.withResolvers<void>();
+    if (dead) provider.learn([{ region: "us-east-1", until: Date.now() + 30_000 }]);
     aws.resetCalls();
-    const prepared = provider.prepare(news.promise);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    assertEquals(callsTo(aws), []);
-    if (fate === "resolves") {
-      provider.learn([{ region: "us-east-1", until: Date.now() + 30_000 }]);
-      news.resolve();
-    } else news.reject(new Error("no database"));
-    await prepared;
+    await provider.prepare();
     assertEquals(
       aws.calls().map(({ region, operation }) => `${region} ${operation}`),
-      [fate === "resolves" ? "us-west-2 AssumeRole" : "us-east-1 AssumeRole"],
+      [dead ? "us-west-2 AssumeRole" : "us-east-1 AssumeRole"],
     );
   }
 });

@@ -8,6 +8,8 @@ import { adminRoute, success } from "./route.ts";
 export interface AdminHealthServices {
   readonly audit: AuditLog;
   readonly health: Health;
+  /** False when stored settings cannot be used, and the environment alone counts. */
+  readonly settingsValid: boolean;
 }
 
 export function healthRoutes<Services extends AdminHealthServices>(): readonly Route<Services>[] {
@@ -17,7 +19,7 @@ export function healthRoutes<Services extends AdminHealthServices>(): readonly R
       const report = await services.health.report();
       return success({
         provider: config.provider,
-        healthy: report.healthy,
+        healthy: report.healthy && services.settingsValid,
         lastChecked: new Date(report.checkedAt).toISOString(),
         responseTime: report.latencyMs,
       });

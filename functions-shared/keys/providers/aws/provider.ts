@@ -33,6 +33,11 @@ const MAX_PROBE_AFTER_MS = 30_000;
 /** The context of a probe's key, which nobody ever uses. */
 const PROBE: EncryptionContext = { purpose: "probe" };
 
+/** Takes long the first time; may begin before it is certain that anything will be asked. */
+export async function loadAwsSdk({ role }: Pick<AwsConfig, "role">): Promise<void> {
+  await Promise.all([import("@aws-sdk/client-kms"), role && import("@aws-sdk/client-sts")]);
+}
+
 export interface AwsProviderOptions {
   /** Deadline of one operation with all its attempts, milliseconds. */
   readonly timeoutMs: number;
@@ -117,17 +122,9 @@ export class AwsKeyProvider implements KeyProvider {
     ]));
   }
 
-  /**
-   * Loads the SDK and gets credentials, so that the first call finds both at hand. Credentials are asked
-   * for once `news` of dead regions have come or failed to: a region that others found dead is not asked.
-   */
-  async prepare(news: Promise<unknown> = Promise.resolve()): Promise<void> {
-    await Promise.all([
-      import("@aws-sdk/client-kms"),
-      this.#config.role && import("@aws-sdk/client-sts"),
-      news.catch(() => {}),
-    ]);
-    await this.#kms.prepare();
+  /** Loads the SDK and gets credentials, so that the first call finds both at hand. */
+  async prepare(): Promise<void> {
+    await Promise.all([loadAwsSdk(this.#config), this.#kms.prepare()]);
   }
 
   /** What other workers found out about regions. */

@@ -1,0 +1,298 @@
+/**
+ * Configuration by administrators: what is stored is laid over the environment by every worker within one
+ * cache time. Nothing is stored that was not tried, or under which something could no longer be read.
+ */
+import type { Config } from "../config.ts";
+import { DATA_CLASSES } from "../data-class.ts";
+import { ConfigError, type Environment } from "../environment.ts";
+import { SuiteError, validationFailed } from "../errors.ts";
+import type { SettingsSeal } from "../keys/settings-seal.ts";
+import type { Actor, AuditLog } from "../telemetry/audit.ts";
+import { type CandidateKeys, lockedOut, tryKeys } from "./candidate.ts";
+import {
+  type Candidate,
+  credentialsSet,
+  merge,
+  type ProviderName,
+  PROVIDERS,
+  restore,
+  shownSettings,
+  type Variables,
+  violationsOf,
+} from "./settings-fields.ts";
+import type { NewRevision, Revision, SealedRevision, SettingsStore } from "./settings-store.ts";
+import { openSettings, overlay, sealSettings, settle, type Settled } from "./stored-settings.ts";
+
+/** What a writer knew, and why. */
+export interface Change {
+  /** The revision that is to be replaced; without one, whichever there is when the request begins. */
+  readonly expected?: number | undefined;
+  readonly reason?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+interface Present extends Settled {
+  readonly row: SealedRevision | undefined;
+}
+
+export class Configuration {
+  readonly #options: ConfigurationOptions;
+
+  constructor(options: ConfigurationOptions) {
+    this.#options = options;
+  }
+
+  /** What counts now, without any secret. */
+  async get() {
+    return this.#show(await this.#present());
+  }
+
+  /** @throws {SuiteError} validation_failed. */
+  async test(actor: Actor, candidate: Candidate, signal: AbortSignal) {
+    return await this.#audited(actor, "config.test", async () => {
+      const present = await this.#present();
+      const { config } = this.#candidate(present, candidate);
+      const keys = this.#options.keysOf(config);
+      const [classes, lost] = await Promise.all([
+        tryKeys(keys, signal),
+        this.#lockedOut(keys, present, signal),
+      ]);
+      const healthy = DATA_CLASSES.every((name) => classes[name].healthy);
+      await this.#options.audit.append(actor, [{
+        action: "config.test",
+        ...healthy
+          ? { outcome: "success" }
+          : { outcome: "failure", error_code: "configuration_test_failed" },
+      }]);
+      return { provider: config.provider, healthy, classes, locks_out: lost.length > 0 };
+    });
+  }
+
+  /**
+   * @throws {SuiteError} validation_failed, configuration_test_failed, configuration_locks_out,
+   * configuration_conflict.
+   */
+  async put(actor: Actor, candidate: Candidate, change: Change) {
+    return await this.#audited(actor, "config.update", async () => {
+      const present = await this.#expected(change);
+      return await this.#save(actor, present, this.#candidate(present, candidate), change);
+    });
+  }
+
+  /** @throws {SuiteError} as `put`. */
+  async rollback(
+    actor: Actor,
+    to: { readonly revision: number; readonly remove?: readonly ProviderName[] | undefined },
+    change: Change,
+  ) {
+    return await this.#audited(actor, "config.rollback", async () => {
+      const present = await this.#expected(change);
+      const variables = restore(present.variables, await this.#stored(to.revision), to.remove);
+      const provider = variables.KMS_PROVIDER as ProviderName | undefined;
+      const checked = this.#check(variables, provider ?? this.#options.config.provider);
+      return await this.#save(actor, present, checked, change, to.revision);
+    });
+  }
+
+  async history(limit: number, before?: number) {
+    const { revisions, next } = await this.#options.store.history(limit, before);
+    return { revisions: revisions.map(showRevision), next };
+  }
+
+  async #present(): Promise<Present> {
+    const { environment, config, seal, store } = this.#options;
+    const row = await store.read();
+    return { row, ...settle(environment, config, seal, row ?? { revision: 0, message: null }) };
+  }
+
+  async #expected({ expected }: Change): Promise<Present> {
+    const present = await this.#present();
+    if (expected !== undefined && expected !== revisionOf(present)) {
+      throw new SuiteError("configuration_conflict");
+    }
+    return present;
+  }
+
+  /** The variables of an older revision. */
+  async #stored(revision: number): Promise<Variables> {
+    if (revision === 0) return {};
+    const row = await this.#options.store.read(revision);
+    if (row === undefined) throw refusedRevision("unknown_revision", "must have been stored once");
+    try {
+      return openSettings(this.#options.seal, row);
+    } catch (error) {
+      if (!(error instanceof SuiteError || error instanceof ConfigError)) throw error;
+      throw refusedRevision("not_restorable", "must be one whose settings can still be opened");
+    }
+  }
+
+  #candidate(present: Present, candidate: Candidate) {
+    if (candidate.remove?.includes(candidate.provider)) {
+      throw validationFailed([{
+        pointer: "/remove",
+        code: "contradiction",
+        detail: "must not name the provider that is to wrap new keys",
+      }]);
+    }
+    const checked = this.#check(merge(present.variables, candidate), candidate.provider);
+    // A token is sent to the address: one that nobody may read goes to none that anybody may name.
+    if (
+      candidate.credentials === undefined && checked.config.vault !== undefined &&
+      checked.config.vault.address !== present.config.vault?.address
+    ) {
+      throw validationFailed([{
+        pointer: "/credentials",
+        code: "missing_field",
+        detail: "must be given with another address",
+      }]);
+    }
+    return checked;
+  }
+
+  /** By the one validator there is. */
+  #check(variables: Variables, provider: ProviderName) {
+    try {
+      return { variables, config: overlay(this.#options.environment, variables) };
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      throw validationFailed(violationsOf(error, provider));
+    }
+  }
+
+  async #save(
+    actor: Actor,
+    present: Present,
+    { variables, config }: { readonly variables: Variables; readonly config: Config },
+    { reason, signal }: Change,
+    restores?: number,
+  ) {
+    const keys = this.#options.keysOf(config);
+    const classes = await tryKeys(keys, signal);
+    const failures = DATA_CLASSES.flatMap((name) => {
+      const report = classes[name];
+      return report.healthy ? [] : [{
+        pointer: "/provider",
+        code: report.error,
+        detail: `The key of the class ${name} could not be used.`,
+      }];
+    });
+    if (failures.length > 0) {
+      throw new SuiteError("configuration_test_failed", { violations: failures });
+    }
+    const lost = await this.#lockedOut(keys, present, signal);
+    if (lost.length > 0) {
+      throw new SuiteError("configuration_locks_out", {
+        violations: lost.map((by) => ({
+          pointer: "/provider",
+          code: "key_unreadable",
+          detail: `What was wrapped by ${by} is in use and could no longer be opened.`,
+        })),
+      });
+    }
+    const { store, seal, renew } = this.#options;
+    const expected = revisionOf(present);
+    const settings: NewRevision = {
+      provider: config.provider,
+      message: sealSettings(seal, expected + 1, variables),
+      ...restores === undefined ? {} : { restores },
+      ...reason === undefined ? {} : { reason },
+    };
+    if (!await store.put(actor, settings, expected)) {
+      throw new SuiteError("configuration_conflict");
+    }
+    // This worker at once; should it fail, it is as late as the others.
+    await renew().catch(() => {});
+    return await this.get();
+  }
+
+  async #lockedOut(keys: CandidateKeys, present: Present, signal: AbortSignal) {
+    const { store, keysOf } = this.#options;
+    return await lockedOut(await store.keysInUse(), keys, keysOf(present.config), signal);
+  }
+
+  /** A refusal is in the audit as well; what succeeds is audited with what it changes. */
+  async #audited<T>(actor: Actor, action: string, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof SuiteError && error.status < 500) {
+        await this.#options.audit.append(actor, [{
+          action,
+          outcome: "failure",
+          error_code: error.code,
+        }]);
+      }
+      throw error;
+    }
+  }
+
+  #show(present: Present) {
+    const { config, variables, row, fault } = present;
+    const environment = { ...this.#options.environment, ...variables };
+    const configured = PROVIDERS.filter((name) => credentialsSet(name, environment).length > 0);
+    return {
+      revision: revisionOf(present),
+      source: row === undefined || fault !== undefined ? "environment" : "database",
+      provider: config.provider,
+      settings: shownSettings(config),
+      credentials: { set: credentialsSet(config.provider, environment) },
+      /** Others that read what they wrapped before. */
+      readers: configured.filter((name) => name !== config.provider),
+      ...row === undefined ? {} : { stored: showRevision(row) },
+      warnings: warningsOf(present),
+    };
+  }
+}
+
+export interface ConfigurationOptions {
+  /** Of the process, without anything stored. */
+  readonly environment: Environment;
+  /** Of the environment alone. */
+  readonly config: Config;
+  readonly seal: SettingsSeal;
+  readonly store: SettingsStore;
+  readonly audit: AuditLog;
+  /** Keys of their own, with short deadlines, which tell other workers nothing. */
+  readonly keysOf: (config: Config) => CandidateKeys;
+  /** Lets this worker take what was stored. */
+  readonly renew: () => Promise<unknown>;
+}
+
+function revisionOf({ row }: Present): number {
+  return row?.revision ?? 0;
+}
+
+function showRevision(row: Revision) {
+  const { revision, provider, restores, reason, actor_type, actor_id, created_at, restorable } =
+    row;
+  return {
+    revision,
+    provider,
+    restores,
+    reason,
+    created_by: { type: actor_type, id: actor_id },
+    created_at,
+    restorable,
+  };
+}
+
+function refusedRevision(code: string, detail: string): SuiteError {
+  return validationFailed([{ pointer: "/revision", code, detail }]);
+}
+
+function warningsOf({ row, fault }: Present): string[] {
+  const warnings = [];
+  if (fault !== undefined) {
+    warnings.push(
+      "The stored settings cannot be opened or are not valid here: the environment alone counts.",
+    );
+  }
+  if (row !== undefined && !row.in_vault) {
+    warnings.push(
+      "There is no Supabase Vault: the credentials lie in kms.settings, encrypted under the functions' " +
+        "own keys. Whoever has a copy of the database and ENCRYPTION_KEY, or without one a secret key of " +
+        "the project, can read them.",
+    );
+  }
+  return warnings;
+}
