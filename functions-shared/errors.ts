@@ -40,12 +40,12 @@ export const ERRORS = {
   configuration_conflict: {
     status: 409,
     title: "The configuration is at another revision by now",
-    retryable: false,
+    retryable: true,
   },
   configuration_locks_out: {
     status: 409,
     title: "Under this configuration stored data could no longer be read",
-    retryable: false,
+    retryable: true,
   },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {

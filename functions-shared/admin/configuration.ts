@@ -88,8 +88,10 @@ export class Configuration {
     return await this.#audited(actor, "config.rollback", async () => {
       const present = await this.#expected(change);
       const variables = restore(present.variables, await this.#stored(to.revision), to.remove);
-      const provider = variables.KMS_PROVIDER as ProviderName | undefined;
-      const checked = this.#check(variables, provider ?? this.#options.config.provider);
+      const named = variables.KMS_PROVIDER as ProviderName | undefined;
+      const provider = named ?? this.#options.config.provider;
+      requireRemovable(to.remove, [provider, present.config.provider]);
+      const checked = this.#check(variables, provider);
       return await this.#save(actor, present, checked, change, to.revision);
     });
   }
@@ -127,13 +129,7 @@ export class Configuration {
   }
 
   #candidate(present: Present, candidate: Candidate) {
-    if (candidate.remove?.includes(candidate.provider)) {
-      throw validationFailed([{
-        pointer: "/remove",
-        code: "contradiction",
-        detail: "must not name the provider that is to wrap new keys",
-      }]);
-    }
+    requireRemovable(candidate.remove, [candidate.provider, present.config.provider]);
     const checked = this.#check(merge(present.variables, candidate), candidate.provider);
     // A token is sent to the address: one that nobody may read goes to none that anybody may name.
     if (
@@ -151,6 +147,13 @@ export class Configuration {
 
   /** By the one validator there is. */
   #check(variables: Variables, provider: ProviderName) {
+    if (JSON.stringify(variables).length > MAX_STORED_CHARACTERS) {
+      throw validationFailed([{
+        pointer: "",
+        code: "too_large",
+        detail: `must be at most ${MAX_STORED_CHARACTERS} characters with what is kept`,
+      }]);
+    }
     try {
       return { variables, config: overlay(this.#options.environment, variables) };
     } catch (error) {
@@ -256,6 +259,22 @@ export interface ConfigurationOptions {
   readonly keysOf: (config: Config) => CandidateKeys;
   /** Lets this worker take what was stored. */
   readonly renew: () => Promise<unknown>;
+}
+
+/** With all that a message may have around it, below what its column takes. */
+const MAX_STORED_CHARACTERS = 65_536;
+
+/** Workers write under the present provider for one more cache time: it goes with the next change. */
+function requireRemovable(
+  removed: readonly ProviderName[] | undefined,
+  needed: readonly ProviderName[],
+): void {
+  if (!removed?.some((name) => needed.includes(name))) return;
+  throw validationFailed([{
+    pointer: "/remove",
+    code: "contradiction",
+    detail: "must name neither the provider that wraps new keys now nor the one that is to",
+  }]);
 }
 
 function revisionOf({ row }: Present): number {

@@ -1,7 +1,7 @@
 /** Configuration through `kms-admin`: tried before it is stored, followed by every function, and back. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { LocalVault } from "../../local/vault/mod.ts";
-import { startLocalVault } from "../../local/vault/mod.ts";
+import { startLocalGcp } from "../../local/gcp/mod.ts";
+import { type LocalVault, startLocalVault } from "../../local/vault/mod.ts";
 import { databaseSinks, fileSinks, findings, logSinks } from "../security/canary/sinks.ts";
 import { eventually } from "../stack/eventually.ts";
 import { call, sharedStack as startedStack } from "../support/stack.ts";
@@ -240,6 +240,28 @@ test("a candidate is tried for real, and nothing is stored", async () => {
   assert(vault.endpoint.startsWith("http://127.0.0.1:"));
 });
 
+test("a service account is an object in the request, and works as one", async () => {
+  const stack = await sharedStack();
+  const gcp = await startLocalGcp();
+  try {
+    for (const name of CLASSES) gcp.createKey(`parker-flight-${name}-development`);
+    await stack.restartFunction(ADMIN, { ...AT_ONCE, GOOGLE_KMS_ENDPOINT: gcp.endpoint });
+    const service_account = JSON.parse(gcp.credentialsJson) as { private_key: string };
+    sent.add(service_account.private_key.slice(100, 160).replaceAll("\n", ""));
+    const tested = await data<Tested>("POST", "/config/test", {
+      provider: "gcp",
+      project: gcp.project,
+      location: gcp.location,
+      key_ring: gcp.keyRing,
+      credentials: { service_account },
+    });
+    assertEquals([tested.provider, tested.healthy, tested.locks_out], ["gcp", true, false]);
+  } finally {
+    await stack.restartFunction(ADMIN, AT_ONCE);
+    await gcp.close();
+  }
+});
+
 test("bad input: every field by its pointer, and no value", async () => {
   const canary = "canary value";
   sent.add(canary);
@@ -376,23 +398,6 @@ test("PUT: every function follows, what was written before stays readable, and r
   const changed = await data<View>("PUT", "/config", without);
   assertEquals([changed.revision, changed.credentials.set], [2, ["role_id", "secret_id"]]);
 
-  // What Vault wrapped must stay readable: it may not go.
-  const locked = await send("PUT", "/config", { ...await awsConfig(), remove: ["vault"] });
-  assertProblem(locked, 409, "configuration_locks_out");
-  assertEquals((await auditOf(locked.body.request_id)).map(({ error_code }) => error_code), [
-    "configuration_locks_out",
-  ]);
-  assertProblem(
-    await send("POST", "/config/rollback", { revision: 0, remove: ["vault"] }),
-    409,
-    "configuration_locks_out",
-  );
-  const wouldBe = await data<Tested>("POST", "/config/test", {
-    ...await awsConfig(),
-    remove: ["vault"],
-  });
-  assertEquals([wouldBe.healthy, wouldBe.locks_out], [true, true]);
-
   const back = await data<View>("POST", "/config/rollback", { revision: 0, reason: "Not yet" });
   assertEquals([back.revision, back.provider, back.readers], [3, "aws", ["vault"]]);
   const third = await store(userId);
@@ -428,6 +433,34 @@ test("PUT: every function follows, what was written before stays readable, and r
     restorable: true,
   });
   assertEquals(rest.next_cursor, null);
+});
+
+test("what would lock everybody out is refused", async () => {
+  const withoutVault = { ...await awsConfig(), remove: ["vault"] };
+  const { revision } = await present();
+  for (
+    const [method, path, body] of [
+      ["PUT", "/config", withoutVault],
+      ["POST", "/config/rollback", { revision: 0, remove: ["vault"] }],
+    ] as const
+  ) {
+    const refused = await send(method, path, body);
+    assertProblem(refused, 409, "configuration_locks_out");
+    assertEquals(refused.body.errors?.map(({ code }) => code).includes("key_unreadable"), true);
+    assertEquals((await auditOf(refused.body.request_id)).map(({ error_code }) => error_code), [
+      "configuration_locks_out",
+    ]);
+  }
+  const tested = await data<Tested>("POST", "/config/test", withoutVault);
+  assertEquals([tested.healthy, tested.locks_out], [true, true]);
+  assertEquals((await present()).revision, revision);
+  // Workers still write under the present one.
+  assertProblem(
+    await send("PUT", "/config", { ...await vaultConfig(), remove: ["aws"] }),
+    422,
+    "validation_failed",
+    [{ pointer: "/remove", code: "contradiction" }],
+  );
 });
 
 test("another Vault gets no credential that it was not given", async () => {
@@ -536,6 +569,44 @@ test("settings that cannot be opened count for nothing, and health says so", asy
   }
   assertMatch((await store(userId)).keyArn, /^vault:/);
   assertEquals((await health()).status, 200);
+});
+
+/** As supabase_vault declares it; its cipher is the database's own affair, and base64 here. */
+const VAULT_STAND_IN = [
+  "create schema vault",
+  `create table vault.secrets (
+     id uuid primary key default gen_random_uuid(), name text, description text not null default '',
+     secret text not null, key_id uuid, nonce bytea,
+     created_at timestamptz not null default now(), updated_at timestamptz not null default now()
+   )`,
+  `create view vault.decrypted_secrets as
+     select s.*, convert_from(decode(secret, 'base64'), 'utf8') as decrypted_secret
+     from vault.secrets s`,
+  `create function vault.create_secret(
+     new_secret text, new_name text default null, new_description text default '',
+     new_key_id uuid default null
+   ) returns uuid language sql security definer set search_path = '' as $$
+     insert into vault.secrets (secret, name, description)
+     values (encode(convert_to(new_secret, 'utf8'), 'base64'), new_name, new_description)
+     returning id
+   $$`,
+];
+
+test("where Supabase Vault exists it holds the settings, and there is no warning", async () => {
+  const { userId } = await newUser();
+  for (const statement of VAULT_STAND_IN) await sql(statement);
+  const { revision, warnings, provider } = await data<View>("PUT", "/config", await vaultConfig());
+  assertEquals([warnings, provider], [[], "vault"]);
+  assertMatch((await store(userId)).keyArn, /^vault:/);
+  const rows = await sql<{ message: string | null; secret: string }>(
+    `select s.message, v.decrypted_secret as secret
+     from kms.settings s join vault.decrypted_secrets v on v.id = s.secret_id
+     where s.revision = $1`,
+    [revision],
+  );
+  assertEquals(rows.map(({ message }) => message), [null]);
+  assertMatch(rows[0]?.secret ?? "", /^AgR4/);
+  assertEquals((await data<View>("POST", "/config/rollback", { revision })).warnings, []);
 });
 
 test("a cold worker without a database: 503 for a request, and the health check keeps its shape", async () => {

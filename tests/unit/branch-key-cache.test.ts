@@ -243,3 +243,20 @@ Deno.test("an old fetch that fails after a clearing does not disturb the new one
   assertEquals(await Promise.all(fresh), [1, 1]);
   assertEquals(await lend(), 1);
 });
+
+Deno.test("a cache that was retired serves whoever still asks, and keeps nothing", async () => {
+  const { cache, lend, hold, release, isZero } = setting();
+  await lend();
+  hold();
+  const waiting = lend("b");
+  await Promise.resolve();
+  cache.retire();
+  assert(isZero(0));
+  const late = lend("b");
+  await Promise.resolve();
+  release();
+  assertEquals(await Promise.all([waiting, late]), [2, 3]);
+  assert(isZero(1) && isZero(2));
+  assertEquals(await lend("b"), 4);
+  assert(isZero(3));
+});
