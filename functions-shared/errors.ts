@@ -54,6 +54,7 @@ export const ERRORS = {
     title: "This Idempotency-Key was used with another payload",
     retryable: false,
   },
+  rate_limited: { status: 429, title: "There were too many requests", retryable: true },
   decryption_failed: {
     status: 500,
     title: "The stored message could not be decrypted",

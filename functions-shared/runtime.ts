@@ -5,6 +5,7 @@
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
+import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
 import {
   auditLog,
@@ -16,6 +17,8 @@ import {
 } from "./database/stores.ts";
 import { ConfigError, type Environment } from "./environment.ts";
 import { SuiteError } from "./errors.ts";
+import type { RateLimitStore } from "./http/rate-limit-store.ts";
+import { rememberRefusals } from "./http/refusals.ts";
 import { Health } from "./health/health.ts";
 import { BranchKeyCache } from "./keys/branch-key-cache.ts";
 import { BranchKeyStore } from "./keys/branch-key-store.ts";
@@ -50,6 +53,8 @@ export interface Runtime {
   config(): Config;
   /** @throws {ConfigError} */
   services(): Services;
+  /** @throws {ConfigError} */
+  rateLimits(): RateLimitStore;
   /** Sends what was measured, a while later and in the background. */
   afterResponse(): void;
 }
@@ -73,9 +78,10 @@ export function createRuntime(
   { needsKeys = false }: RuntimeOptions = {},
 ): Runtime {
   const config = once(() => loadConfig(environment()));
+  const rpc = once(() => supabaseRpc(config().supabase));
   let metrics: BufferedMetrics | undefined;
   const services = once(() => {
-    const { aws, regionNews, ...built } = buildServices(config(), {
+    const { aws, regionNews, ...built } = buildServices(config(), rpc(), {
       record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
     });
     const logger = new Logger(config().logLevel);
@@ -93,7 +99,8 @@ export function createRuntime(
     const sent = metrics?.flushLater(config().metrics.intervalMs);
     if (sent !== undefined) background(sent);
   };
-  return { config, services, afterResponse };
+  const rateLimits = once(() => rememberRefusals(rateLimitStore(rpc())));
+  return { config, services, rateLimits, afterResponse };
 }
 
 /** Undefined when metrics are off, or there is no AWS to send them to. */
@@ -115,13 +122,13 @@ function bufferedMetrics(
 
 function buildServices(
   config: Config,
+  rpc: Rpc,
   metrics: Metrics,
 ): Services & {
   readonly aws: AwsKeyProvider | undefined;
   /** Resolves once this worker knows what others found out about regions. */
   readonly regionNews: () => Promise<unknown>;
 } {
-  const rpc = supabaseRpc(config.supabase);
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, rpc, metrics);
   const cache = new BranchKeyCache({

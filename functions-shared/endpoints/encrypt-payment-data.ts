@@ -30,12 +30,15 @@ type Body = Readonly<Record<string, unknown>>;
 type Prepare = (signal?: AbortSignal) => Promise<PreparedItem>;
 
 export function encryptPaymentDataApp(
-  options: Pick<AppOptions<EncryptServices>, "config" | "services" | "afterResponse">,
+  options: Pick<
+    AppOptions<EncryptServices>,
+    "config" | "services" | "rateLimits" | "afterResponse"
+  >,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,
     ...options,
-    routes: [{ method: "POST", path: "/", handle: { caller: encrypt } }],
+    routes: [{ method: "POST", path: "/", handle: { caller: encrypt, limit: "write" } }],
   });
 }
 

@@ -8,7 +8,7 @@ export const NAME = "kms-admin";
 export type AdminServices = AdminHealthServices;
 
 export function kmsAdminApp(
-  options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<AdminServices>, "config" | "services" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp<AdminServices>({
     name: NAME,

@@ -21,7 +21,7 @@ export interface HealthServices {
 }
 
 export function healthCheckApp(
-  options: Pick<AppOptions<HealthServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<HealthServices>, "config" | "services" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,

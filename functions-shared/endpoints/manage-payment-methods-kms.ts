@@ -1,6 +1,7 @@
 /** `manage-payment-methods-kms`: everything that happens to stored cards and records later. */
 import type { Hono } from "hono";
 import * as v from "valibot";
+import type { RouteClass } from "../config-rate-limits.ts";
 import { SuiteError, validationFailed } from "../errors.ts";
 import {
   type AppOptions,
@@ -35,34 +36,35 @@ type ManageExchange = AuthenticatedExchange<ManageServices>;
 type Handler = (exchange: ManageExchange) => Promise<Response>;
 
 export function managePaymentMethodsApp(
-  options: Pick<AppOptions<ManageServices>, "config" | "services" | "afterResponse">,
+  options: Pick<AppOptions<ManageServices>, "config" | "services" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,
     ...options,
     routes: [
       // Records first: their path would pass for an id.
-      route("GET", "/records", listRecords),
-      route("GET", "/records/:id", getRecord),
-      route("DELETE", "/records/:id", deleteRecord),
-      route("POST", "/records/:id/reveal", revealRecord),
-      route("GET", "/", listPaymentMethods),
-      route("POST", "/reveal", revealPaymentMethods),
-      route("GET", "/:id", getPaymentMethod),
-      route("PATCH", "/:id", updatePaymentMethod),
-      route("DELETE", "/:id", deletePaymentMethod),
-      route("POST", "/:id/default", setDefaultPaymentMethod),
-      route("POST", "/:id/reveal", revealPaymentMethod),
+      route("read", "GET", "/records", listRecords),
+      route("read", "GET", "/records/:id", getRecord),
+      route("write", "DELETE", "/records/:id", deleteRecord),
+      route("reveal", "POST", "/records/:id/reveal", revealRecord),
+      route("read", "GET", "/", listPaymentMethods),
+      route("reveal", "POST", "/reveal", revealPaymentMethods),
+      route("read", "GET", "/:id", getPaymentMethod),
+      route("write", "PATCH", "/:id", updatePaymentMethod),
+      route("write", "DELETE", "/:id", deletePaymentMethod),
+      route("write", "POST", "/:id/default", setDefaultPaymentMethod),
+      route("reveal", "POST", "/:id/reveal", revealPaymentMethod),
     ],
   });
 }
 
 function route(
+  limit: RouteClass,
   method: Route<ManageServices>["method"],
   path: string,
   caller: Handler,
 ): Route<ManageServices> {
-  return { method, path, handle: { caller } };
+  return { method, path, handle: { caller, limit } };
 }
 
 async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {

@@ -4,14 +4,17 @@
  */
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
+import type { RouteClass } from "../config-rate-limits.ts";
 import type { Config } from "../config.ts";
 import { ConfigError } from "../environment.ts";
-import { SuiteError } from "../errors.ts";
+import { type ErrorCode, SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
-import { serverTiming, type Timings, withTimings } from "../telemetry/timing.ts";
+import { serverTiming, timed, type Timings, withTimings } from "../telemetry/timing.ts";
 import { actorOf, authenticate, type Caller } from "./auth.ts";
 import { problemResponse, toSuiteError } from "./problem.ts";
+import type { RateLimitStore } from "./rate-limit-store.ts";
+import { admit, failurePolicies, policiesOf, type Policy } from "./rate-limit.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
@@ -39,7 +42,14 @@ export interface Route<Services> {
   readonly path: string;
   readonly handle:
     | { readonly public: (exchange: Exchange<Services>) => Promise<Response> }
-    | { readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response> };
+    | {
+      readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response>;
+      /**
+       * The rate limit that it counts against. A `read` changes nothing and tells no plaintext: it is begun
+       * while the limit is still being asked.
+       */
+      readonly limit: RouteClass;
+    };
 }
 
 export interface AppOptions<Services> {
@@ -48,6 +58,8 @@ export interface AppOptions<Services> {
   /** @throws {ConfigError} */
   readonly config: () => Config;
   readonly services: () => Services;
+  /** @throws {ConfigError} */
+  readonly rateLimits: () => RateLimitStore;
   readonly routes: readonly Route<Services>[];
   /** Called when an answer is ready; what it starts must not delay or fail anything. */
   readonly afterResponse?: () => void;
@@ -61,6 +73,8 @@ interface AppEnv {
     log: { -readonly [Name in keyof LogFields]: LogFields[Name] };
     /** Present when the caller may see them. */
     timings?: Timings;
+    /** What the caller is told about rate limits. */
+    limitHeaders?: Readonly<Record<string, string>>;
   };
 }
 
@@ -78,6 +92,7 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     await next();
     c.header("x-request-id", requestId);
     c.header("cache-control", "no-store");
+    for (const [name, value] of Object.entries(c.get("limitHeaders") ?? {})) c.header(name, value);
     const timings = c.get("timings");
     if (timings !== undefined) {
       timings.set("total", performance.now() - started);
@@ -118,7 +133,14 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
         "x-region",
         "x-retry-count",
       ],
-      exposeHeaders: ["x-request-id", "retry-after", "idempotent-replayed", "location"],
+      exposeHeaders: [
+        "x-request-id",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "idempotent-replayed",
+        "location",
+      ],
       maxAge: 600,
     }),
   );
@@ -157,15 +179,51 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
       param: (name) => c.req.param(name) ?? "",
     };
     if ("public" in route.handle) return await route.handle.public(exchange);
-    const caller = await authenticate(c.req.raw, config.supabase);
+    const caller = await identify(c, config);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
     const actor = actorOf(caller, exchange.requestId, options.name);
-    const { caller: handle } = route.handle;
-    if (caller.kind !== "secret_key") return await handle({ ...exchange, caller, actor });
+    const { caller: handle, limit } = route.handle;
+    const limited = async () => {
+      const admitted = pass(c, policiesOf(limit, caller, c.req.raw, config));
+      if (limit !== "read") await admitted;
+      const answer = handle({ ...exchange, caller, actor });
+      // Whatever becomes of the answer, it is the limit that is heard first.
+      answer.catch(() => {});
+      await admitted;
+      return await answer;
+    };
+    if (caller.kind !== "secret_key") return await limited();
     // Servers may see where the time went; for others it would be an oracle.
     const timings: Timings = new Map();
     c.set("timings", timings);
-    return await withTimings(timings, () => handle({ ...exchange, caller, actor }));
+    return await withTimings(timings, limited);
+  }
+
+  /** @throws {SuiteError} rate_limited, database_unavailable. */
+  async function pass(c: Context<AppEnv>, policies: readonly Policy[]): Promise<void> {
+    const { headers, refusal } = await timed("limit", admit(options.rateLimits(), policies));
+    c.set("limitHeaders", headers);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /**
+   * Failures count against the address. Over the limit only they are refused as too many: who has good
+   * credentials shall not be locked out by a stranger behind the same address.
+   *
+   * @throws {SuiteError} unauthorized, rate_limited.
+   */
+  async function identify(c: Context<AppEnv>, config: Config): Promise<Caller> {
+    try {
+      return await authenticate(c.req.raw, config.supabase);
+    } catch (error) {
+      if (isSuiteError(error, "unauthorized")) {
+        await pass(c, failurePolicies(c.req.raw, config)).catch((limit) => {
+          // A failure that cannot be counted is still a failure.
+          if (isSuiteError(limit, "rate_limited")) throw limit;
+        });
+      }
+      throw error;
+    }
   }
 
   function fail(c: Context<AppEnv>, error: SuiteError): Response {
@@ -193,6 +251,10 @@ function readConfig(config: () => Config): Configured {
   } catch (cause) {
     return { error: new SuiteError("configuration_invalid", { cause, retryAfterSeconds: 60 }) };
   }
+}
+
+function isSuiteError(error: unknown, code: ErrorCode): error is SuiteError {
+  return error instanceof SuiteError && error.code === code;
 }
 
 function knownMethod(method: string): string {
