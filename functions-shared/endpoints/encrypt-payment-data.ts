@@ -38,7 +38,11 @@ export function encryptPaymentDataApp(
   return createApp({
     name: NAME,
     ...options,
-    routes: [{ method: "POST", path: "/", handle: { caller: encrypt, limit: "write" } }],
+    routes: [{
+      method: "POST",
+      path: "/",
+      handle: { caller: encrypt, limit: "write", early: true },
+    }],
   });
 }
 
@@ -59,6 +63,7 @@ async function encrypt(exchange: AuthenticatedExchange<EncryptServices>): Promis
     dataClass: mostSensitiveClass(batch ? body.items : [body]),
     body,
     signal: exchange.signal,
+    admitted: exchange.admitted,
     prepare,
   });
   const headers: Record<string, string> = result.replayed ? { "idempotent-replayed": "true" } : {};

@@ -64,7 +64,7 @@ function route(
   path: string,
   caller: Handler,
 ): Route<ManageServices> {
-  return { method, path, handle: { caller, limit } };
+  return { method, path, handle: { caller, limit, early: limit === "read" || limit === "reveal" } };
 }
 
 async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {
@@ -103,15 +103,16 @@ async function deletePaymentMethod(exchange: ManageExchange): Promise<Response> 
 
 async function revealPaymentMethod(exchange: ManageExchange): Promise<Response> {
   const { owner, id, purpose } = await revealRequest(exchange, "payment_method.reveal");
-  const { services, actor, signal } = exchange;
+  const { services, actor, signal, admitted } = exchange;
+  const row = { ownerId: owner, id };
   return json({
-    payment_method: await services.payments.reveal(actor, { ownerId: owner, id }, purpose, signal),
+    payment_method: await services.payments.reveal(actor, row, purpose, signal, admitted),
   });
 }
 
 /** Many cards at once, for servers: `{purpose, user_id?, items: [{id, user_id?}]}`, 1 to 100 items. */
 async function revealPaymentMethods(exchange: ManageExchange): Promise<Response> {
-  const { caller, services, actor, signal } = exchange;
+  const { caller, services, actor, signal, admitted } = exchange;
   await requireMayReveal(exchange, "payment_method.reveal", caller.kind === "secret_key");
   readQuery(exchange.url, []);
   const body = parseInput(revealManySchema, await readJson(exchange.request));
@@ -119,7 +120,7 @@ async function revealPaymentMethods(exchange: ManageExchange): Promise<Response>
     ownerId: ownerOf(caller, { userId, at: "body" }),
     id: id.toLowerCase(),
   }));
-  const revealed = await services.payments.revealMany(actor, rows, body.purpose, signal);
+  const revealed = await services.payments.revealMany(actor, rows, body.purpose, signal, admitted);
   return json({
     results: revealed.map((item, index) =>
       item instanceof SuiteError
@@ -154,9 +155,10 @@ async function deleteRecord(exchange: ManageExchange): Promise<Response> {
 
 async function revealRecord(exchange: ManageExchange): Promise<Response> {
   const { owner, id, purpose } = await revealRequest(exchange, "record.reveal");
-  const { services, actor, signal } = exchange;
+  const { services, actor, signal, admitted } = exchange;
+  const row = { ownerId: owner, id };
   return json({
-    record: await services.records.reveal(actor, { ownerId: owner, id }, purpose, signal),
+    record: await services.records.reveal(actor, row, purpose, signal, admitted),
   });
 }
 
@@ -257,11 +259,12 @@ async function revealRequest(
 }
 
 async function requireMayReveal(
-  { services, actor }: ManageExchange,
+  { services, actor, admitted }: ManageExchange,
   action: string,
   allowed: boolean,
 ): Promise<void> {
   if (allowed) return;
+  await admitted;
   await services.audit.append(actor, [{
     action,
     outcome: "failure",

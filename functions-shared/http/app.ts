@@ -34,6 +34,8 @@ export interface Exchange<Services> {
 export interface AuthenticatedExchange<Services> extends Exchange<Services> {
   readonly caller: Caller;
   readonly actor: Actor;
+  /** Resolves when the rate limit lets the request through, and rejects when it does not. */
+  readonly admitted: Promise<void>;
 }
 
 export interface Route<Services> {
@@ -44,11 +46,13 @@ export interface Route<Services> {
     | { readonly public: (exchange: Exchange<Services>) => Promise<Response> }
     | {
       readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response>;
-      /**
-       * The rate limit that it counts against. A `read` changes nothing and tells no plaintext: it is begun
-       * while the limit is still being asked.
-       */
+      /** The rate limit that it counts against. */
       readonly limit: RouteClass;
+      /**
+       * Begun while the limit is still being asked: it awaits `admitted` itself before it changes data or
+       * decrypts. Default false: begun after the limit has let it through. Either way nothing is answered before.
+       */
+      readonly early?: boolean;
     };
 }
 
@@ -182,14 +186,14 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     const caller = await identify(c, config);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
     const actor = actorOf(caller, exchange.requestId, options.name);
-    const { caller: handle, limit } = route.handle;
+    const { caller: handle, limit, early = false } = route.handle;
     const limited = async () => {
       const admitted = pass(c, policiesOf(limit, caller, c.req.raw, config));
-      if (limit !== "read") await admitted;
-      const answer = handle({ ...exchange, caller, actor });
-      // Whatever becomes of the answer, it is the limit that is heard first.
-      answer.catch(() => {});
-      await admitted;
+      if (!early) await admitted;
+      const answer = handle({ ...exchange, caller, actor, admitted });
+      // Whatever the handler came to, the limit is heard first; and nothing goes on behind the answer.
+      const [limited] = await Promise.allSettled([admitted, answer]);
+      if (limited.status === "rejected") throw limited.reason;
       return await answer;
     };
     if (caller.kind !== "secret_key") return await limited();

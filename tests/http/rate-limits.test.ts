@@ -33,13 +33,14 @@ async function limited(
   name: string,
   limits: Readonly<Record<string, number>>,
   work: () => Promise<void>,
+  more: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const stack = await sharedStack();
   const env = Object.fromEntries(
     Object.entries(limits).map(([what, count]) => [`KMS_RATE_LIMIT_${what}`, `${count}/${HOUR}`]),
   );
   await sql("delete from kms.rate_limits");
-  assert(await stack.restartFunction(name, env));
+  assert(await stack.restartFunction(name, { ...env, ...more }));
   try {
     await work();
   } finally {
@@ -142,7 +143,8 @@ test("of thirty writes at once exactly the limit is stored; replays count, refus
   });
 });
 
-test("over the limit nothing is revealed, nor audited as if it were", async () => {
+test("over the limit nothing is decrypted, revealed or audited as if it were", async () => {
+  const { aws } = await sharedStack();
   const user = await newUser();
   const { id } = await store(user, VISA);
   const reveal = () =>
@@ -151,6 +153,8 @@ test("over the limit nothing is revealed, nor audited as if it were", async () =
     const revealed = await reveal();
     assertEquals([revealed.status, left(revealed)], [200, "reveal 0"]);
     assert(paymentMethod(revealed).id === id && revealed.text.includes(VISA));
+    const asked = aws.calls().length;
+    assert(asked > 0);
     const refused = await reveal();
     assertLimited(refused, "reveal");
     assert(!refused.text.includes(VISA));
@@ -165,7 +169,9 @@ test("over the limit nothing is revealed, nor audited as if it were", async () =
     );
     const reveals = (await auditOf(id)).filter(({ action }) => action === "payment_method.reveal");
     assertEquals(reveals.map(({ outcome }) => outcome), ["success"]);
-  });
+    assertEquals(aws.calls().length, asked);
+    // Without a cached key every decryption is a call.
+  }, { KMS_DATA_KEY_TTL_MS: "0" });
 });
 
 test("who knocks at kms-admin without being one is heard, and audited, only so often", async () => {

@@ -206,8 +206,12 @@ Deno.test("who is over a limit is asked about once a second, and no longer than 
 /** Answers as told; a test looks at what it was asked. */
 class Store implements RateLimitStore {
   readonly asked: string[][] = [];
-  left = 1;
+  left: number;
   fail: Error | undefined;
+
+  constructor(left = 1) {
+    this.left = left;
+  }
 
   take(keys: readonly LimitedKey[]) {
     this.asked.push(keys.map(({ key }) => key.replace(/[A-Za-z0-9+/]{43}=/, "HASH")));
@@ -240,8 +244,16 @@ function app(env: Environment = {}): App {
       : Promise.resolve(json({}));
   };
   const routes: Route<object>[] = [
-    { method: "GET", path: "/read", handle: { caller: handler("read"), limit: "read" } },
-    { method: "GET", path: "/missing", handle: { caller: handler("missing"), limit: "read" } },
+    {
+      method: "GET",
+      path: "/read",
+      handle: { caller: handler("read"), limit: "read", early: true },
+    },
+    {
+      method: "GET",
+      path: "/missing",
+      handle: { caller: handler("missing"), limit: "read", early: true },
+    },
     { method: "POST", path: "/write", handle: { caller: handler("write"), limit: "write" } },
     { method: "POST", path: "/reveal", handle: { caller: handler("reveal"), limit: "reveal" } },
     { method: "GET", path: "/admin", handle: { caller: handler("admin"), limit: "admin" } },
@@ -291,7 +303,7 @@ Deno.test("a route asks for its class and caller, and says what is left, also of
   ]);
 });
 
-Deno.test("over the limit is 429 with all it needs to know, and nothing is begun but a read", async () => {
+Deno.test("over the limit is 429 with all it needs to know, and nothing is begun but what may be", async () => {
   const { store, handled, send } = app();
   store.left = 0;
   for (
@@ -312,6 +324,37 @@ Deno.test("over the limit is 429 with all it needs to know, and nothing is begun
     assertMatch(response.headers.get("ratelimit-policy") ?? "", /^"[a-z]+";q=\d+;w=60$/);
   }
   assertEquals(handled, ["read", "missing"]);
+});
+
+Deno.test("an early handler learns of the refusal, and has ended when it is answered", async () => {
+  const ended: string[] = [];
+  const tested = createApp<object>({
+    name: "tested",
+    config: () => config({ KMS_ENABLE_LOGGING: "false" }),
+    services: () => ({}),
+    rateLimits: () => new Store(0),
+    routes: [{
+      method: "GET",
+      path: "/",
+      handle: {
+        limit: "reveal",
+        early: true,
+        caller: async ({ admitted }) => {
+          try {
+            await admitted;
+            ended.push("revealed");
+          } catch (error) {
+            await new Promise((resolve) => setTimeout(resolve));
+            ended.push(error instanceof SuiteError ? error.code : "other");
+          }
+          return json({ card: "plaintext" });
+        },
+      },
+    }],
+  });
+  const response = await tested.fetch(new Request("http://localhost/tested", asServer()));
+  assertEquals([response.status, ended], [429, ["rate_limited"]]);
+  assert(!(await response.text()).includes("plaintext"));
 });
 
 Deno.test("what cannot be counted is not let through", async () => {
