@@ -1,9 +1,5 @@
 /** Where a request comes from, as the platform says, and a handle for it that is no address. */
-import { createHmac } from "node:crypto";
-import { canonicalAddress } from "./network.ts";
-
-/** Tells this use of the secret key apart from all others. */
-const PURPOSE = "supabase-kms address hash 1";
+import { canonicalAddress, keyedHash } from "./network.ts";
 
 /**
  * The client's IP address in canonical form; "" when the platform names none.
@@ -24,11 +20,4 @@ export function addressHash(
   secretKeys: Readonly<Record<string, string>>,
 ): string {
   return keyedHash(clientAddress(request), secretKeys);
-}
-
-/** The same of any text about an address, such as the network it is in. */
-export function keyedHash(text: string, secretKeys: Readonly<Record<string, string>>): string {
-  const secret = secretKeys.default ?? Object.values(secretKeys)[0] ?? "";
-  const key = createHmac("sha256", secret).update(PURPOSE).digest();
-  return createHmac("sha256", key).update(text).digest("base64");
 }

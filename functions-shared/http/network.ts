@@ -1,4 +1,5 @@
-/** IP addresses as text: one spelling each, and the network that stands for one caller. */
+/** IP addresses as text: one spelling each, the network that stands for one caller, and a hash to keep. */
+import { createHmac } from "node:crypto";
 
 const IPV4 = /^(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(\.(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)){3}$/;
 const IPV6 = /^[0-9a-f:]{2,39}$|^[0-9a-f:]{2,30}:(\d{1,3}\.){3}\d{1,3}$/i;
@@ -30,4 +31,17 @@ export function networkOf(text: string): string {
   const zeros = tail === undefined ? 0 : 8 - before.length - after.length;
   const groups = [...before, ...Array<string>(zeros).fill("0"), ...after];
   return `${groups.slice(0, 4).join(":")}::/64`;
+}
+
+/** Tells this use of the secret key apart from all others. */
+const PURPOSE = "supabase-kms address hash 1";
+
+/**
+ * HMAC-SHA256, base64, under a key derived from the platform's default secret key: there are few enough
+ * addresses to try them all against a hash without one.
+ */
+export function keyedHash(text: string, secretKeys: Readonly<Record<string, string>>): string {
+  const secret = secretKeys.default ?? Object.values(secretKeys)[0] ?? "";
+  const key = createHmac("sha256", secret).update(PURPOSE).digest();
+  return createHmac("sha256", key).update(text).digest("base64");
 }

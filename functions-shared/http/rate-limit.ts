@@ -1,8 +1,8 @@
 /** Rate limits of requests: which ones hold, whether they let a request through, and what it is told. */
 import type { Limit, RateLimitConfig, RouteClass } from "../config-rate-limits.ts";
 import { SuiteError } from "../errors.ts";
-import { clientAddress, keyedHash } from "./address.ts";
-import { networkOf } from "./network.ts";
+import { clientAddress } from "./address.ts";
+import { keyedHash, networkOf } from "./network.ts";
 import type { LimitedKey, RateLimitStore, Taken } from "./rate-limit-store.ts";
 
 /** A limit that holds for a request, under the name that the headers give it. */
