@@ -5,6 +5,7 @@
  * credentials. `.env.example` documents every variable read here; a test keeps the two in step.
  */
 import { type GcpConfig, hasGcp, readGcp } from "./config-gcp.ts";
+import { type RateLimitConfig, readRateLimits } from "./config-rate-limits.ts";
 import { hasVault, readVault, type VaultConfig } from "./config-vault.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Environment, EnvironmentReader, perClass } from "./environment.ts";
@@ -89,6 +90,7 @@ export interface Config {
   /** `*` or a list of origins for browsers. */
   readonly corsOrigins: readonly string[];
   readonly idempotencyRetentionSeconds: number;
+  readonly rateLimits: RateLimitConfig;
   readonly metrics: {
     readonly enabled: boolean;
     /** CloudWatch namespace. */
@@ -214,6 +216,7 @@ export function loadConfig(env: Environment): Config {
     corsOrigins: readOrigins(read),
     idempotencyRetentionSeconds: 3600 *
       read.integer("IDEMPOTENCY_RETENTION_HOURS", { min: 1, max: 720, fallback: 24 }),
+    rateLimits: readRateLimits(read),
     metrics: {
       enabled: read.flag("KMS_ENABLE_METRICS", false),
       namespace: read.text("KMS_METRICS_NAMESPACE", {

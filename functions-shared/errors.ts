@@ -69,6 +69,7 @@ export const ERRORS = {
     title: "The configuration was tried, and does not work",
     retryable: false,
   },
+  rate_limited: { status: 429, title: "There were too many requests", retryable: true },
   decryption_failed: {
     status: 500,
     title: "The stored message could not be decrypted",

@@ -9,6 +9,7 @@ import { settle } from "./admin/stored-settings.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
+import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
 import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
@@ -21,6 +22,8 @@ import {
 } from "./database/stores.ts";
 import { ConfigError, type Environment } from "./environment.ts";
 import { SuiteError } from "./errors.ts";
+import type { RateLimitStore } from "./http/rate-limit-store.ts";
+import { rememberRefusals } from "./http/refusals.ts";
 import { Health } from "./health/health.ts";
 import type { Serving } from "./http/app.ts";
 import { BranchKeyCache } from "./keys/branch-key-cache.ts";
@@ -64,6 +67,8 @@ export interface Runtime {
    * @throws {ConfigError} @throws {SuiteError} when a cold worker cannot read the settings.
    */
   serving(): Promise<Serving<Services>>;
+  /** @throws {ConfigError} */
+  rateLimits(): RateLimitStore;
   /** Sends what was measured, a while later and in the background. */
   afterResponse(): void;
 }
@@ -91,35 +96,37 @@ export function createRuntime(
 ): Runtime {
   const env = once(environment);
   const config = once(() => loadConfig(env()));
+  const rpc = once(() => connect?.(config()) ?? supabaseRpc(config().supabase));
+  const rateLimits = once(() => rememberRefusals(rateLimitStore(rpc())));
   let started: Live<Worker, SettingsNews> | undefined;
   const live = () => started ??= start();
   return {
     config,
     serving: async () => (await live().get()).serving,
+    rateLimits,
     afterResponse: () => started?.peek()?.afterResponse(),
   };
 
   function start(): Live<Worker, SettingsNews> {
     const own = config();
-    const rpc = connect?.(own) ?? supabaseRpc(own.supabase);
     const seal = new SettingsSeal({ ...own, secretKeys: Object.values(own.supabase.secretKeys) });
     const configuration = new Configuration({
       environment: env(),
       config: own,
       seal,
-      store: settingsStore(rpc),
-      audit: auditLog(rpc),
+      store: settingsStore(rpc()),
+      audit: auditLog(rpc()),
       keysOf: candidateKeys,
       renew: () => live().renew(),
     });
     if (needsKeys && own.provider === "aws" && own.aws) loadAwsSdk(own.aws).catch(() => {});
     let startupTested = false;
     return new Live<Worker, SettingsNews>({
-      read: (known) => readSettings(rpc, known),
+      read: (known) => readSettings(rpc(), known),
       build: (news) => {
         const settled = settle(env(), own, seal, news);
         if (settled.fault !== undefined) logInvalid(own, settled.fault);
-        const worker = startWorker(settled.config, rpc, {
+        const worker = startWorker(settled.config, rpc(), {
           configuration,
           settingsValid: settled.fault === undefined,
         });

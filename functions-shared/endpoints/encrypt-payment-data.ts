@@ -30,12 +30,16 @@ type Body = Readonly<Record<string, unknown>>;
 type Prepare = (signal?: AbortSignal) => Promise<PreparedItem>;
 
 export function encryptPaymentDataApp(
-  options: Pick<AppOptions<EncryptServices>, "config" | "serving" | "afterResponse">,
+  options: Pick<AppOptions<EncryptServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,
     ...options,
-    routes: [{ method: "POST", path: "/", handle: { caller: encrypt } }],
+    routes: [{
+      method: "POST",
+      path: "/",
+      handle: { caller: encrypt, limit: "write", early: true },
+    }],
   });
 }
 
@@ -56,6 +60,7 @@ async function encrypt(exchange: AuthenticatedExchange<EncryptServices>): Promis
     dataClass: mostSensitiveClass(batch ? body.items : [body]),
     body,
     signal: exchange.signal,
+    admitted: exchange.admitted,
     prepare,
   });
   const headers: Record<string, string> = result.replayed ? { "idempotent-replayed": "true" } : {};

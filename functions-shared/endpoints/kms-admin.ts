@@ -9,7 +9,7 @@ export const NAME = "kms-admin";
 export type AdminServices = AdminHealthServices & ConfigServices;
 
 export function kmsAdminApp(
-  options: Pick<AppOptions<AdminServices>, "config" | "serving" | "afterResponse">,
+  options: Pick<AppOptions<AdminServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp<AdminServices>({
     name: NAME,

@@ -23,7 +23,7 @@ export interface HealthServices {
 }
 
 export function healthCheckApp(
-  options: Pick<AppOptions<HealthServices>, "config" | "serving" | "afterResponse">,
+  options: Pick<AppOptions<HealthServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,

@@ -1,6 +1,7 @@
 /** `manage-payment-methods-kms`: everything that happens to stored cards and records later. */
 import type { Hono } from "hono";
 import * as v from "valibot";
+import type { RouteClass } from "../config-rate-limits.ts";
 import { SuiteError, validationFailed } from "../errors.ts";
 import {
   type AppOptions,
@@ -35,34 +36,35 @@ type ManageExchange = AuthenticatedExchange<ManageServices>;
 type Handler = (exchange: ManageExchange) => Promise<Response>;
 
 export function managePaymentMethodsApp(
-  options: Pick<AppOptions<ManageServices>, "config" | "serving" | "afterResponse">,
+  options: Pick<AppOptions<ManageServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
 ): Pick<Hono, "fetch"> {
   return createApp({
     name: NAME,
     ...options,
     routes: [
       // Records first: their path would pass for an id.
-      route("GET", "/records", listRecords),
-      route("GET", "/records/:id", getRecord),
-      route("DELETE", "/records/:id", deleteRecord),
-      route("POST", "/records/:id/reveal", revealRecord),
-      route("GET", "/", listPaymentMethods),
-      route("POST", "/reveal", revealPaymentMethods),
-      route("GET", "/:id", getPaymentMethod),
-      route("PATCH", "/:id", updatePaymentMethod),
-      route("DELETE", "/:id", deletePaymentMethod),
-      route("POST", "/:id/default", setDefaultPaymentMethod),
-      route("POST", "/:id/reveal", revealPaymentMethod),
+      route("read", "GET", "/records", listRecords),
+      route("read", "GET", "/records/:id", getRecord),
+      route("write", "DELETE", "/records/:id", deleteRecord),
+      route("reveal", "POST", "/records/:id/reveal", revealRecord),
+      route("read", "GET", "/", listPaymentMethods),
+      route("reveal", "POST", "/reveal", revealPaymentMethods),
+      route("read", "GET", "/:id", getPaymentMethod),
+      route("write", "PATCH", "/:id", updatePaymentMethod),
+      route("write", "DELETE", "/:id", deletePaymentMethod),
+      route("write", "POST", "/:id/default", setDefaultPaymentMethod),
+      route("reveal", "POST", "/:id/reveal", revealPaymentMethod),
     ],
   });
 }
 
 function route(
+  limit: RouteClass,
   method: Route<ManageServices>["method"],
   path: string,
   caller: Handler,
 ): Route<ManageServices> {
-  return { method, path, handle: { caller } };
+  return { method, path, handle: { caller, limit, early: limit === "read" || limit === "reveal" } };
 }
 
 async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {
@@ -101,15 +103,16 @@ async function deletePaymentMethod(exchange: ManageExchange): Promise<Response> 
 
 async function revealPaymentMethod(exchange: ManageExchange): Promise<Response> {
   const { owner, id, purpose } = await revealRequest(exchange, "payment_method.reveal");
-  const { services, actor, signal } = exchange;
+  const { services, actor, signal, admitted } = exchange;
+  const row = { ownerId: owner, id };
   return json({
-    payment_method: await services.payments.reveal(actor, { ownerId: owner, id }, purpose, signal),
+    payment_method: await services.payments.reveal(actor, row, purpose, signal, admitted),
   });
 }
 
 /** Many cards at once, for servers: `{purpose, user_id?, items: [{id, user_id?}]}`, 1 to 100 items. */
 async function revealPaymentMethods(exchange: ManageExchange): Promise<Response> {
-  const { caller, services, actor, signal } = exchange;
+  const { caller, services, actor, signal, admitted } = exchange;
   await requireMayReveal(exchange, "payment_method.reveal", caller.kind === "secret_key");
   readQuery(exchange.url, []);
   const body = parseInput(revealManySchema, await readJson(exchange.request));
@@ -117,7 +120,7 @@ async function revealPaymentMethods(exchange: ManageExchange): Promise<Response>
     ownerId: ownerOf(caller, { userId, at: "body" }),
     id: id.toLowerCase(),
   }));
-  const revealed = await services.payments.revealMany(actor, rows, body.purpose, signal);
+  const revealed = await services.payments.revealMany(actor, rows, body.purpose, signal, admitted);
   return json({
     results: revealed.map((item, index) =>
       item instanceof SuiteError
@@ -152,9 +155,10 @@ async function deleteRecord(exchange: ManageExchange): Promise<Response> {
 
 async function revealRecord(exchange: ManageExchange): Promise<Response> {
   const { owner, id, purpose } = await revealRequest(exchange, "record.reveal");
-  const { services, actor, signal } = exchange;
+  const { services, actor, signal, admitted } = exchange;
+  const row = { ownerId: owner, id };
   return json({
-    record: await services.records.reveal(actor, { ownerId: owner, id }, purpose, signal),
+    record: await services.records.reveal(actor, row, purpose, signal, admitted),
   });
 }
 
@@ -255,11 +259,12 @@ async function revealRequest(
 }
 
 async function requireMayReveal(
-  { services, actor }: ManageExchange,
+  { services, actor, admitted }: ManageExchange,
   action: string,
   allowed: boolean,
 ): Promise<void> {
   if (allowed) return;
+  await admitted;
   await services.audit.append(actor, [{
     action,
     outcome: "failure",

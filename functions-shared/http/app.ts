@@ -4,14 +4,17 @@
  */
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
+import type { RouteClass } from "../config-rate-limits.ts";
 import type { Config } from "../config.ts";
 import { ConfigError } from "../environment.ts";
 import { type ErrorCode, SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
-import { serverTiming, type Timings, withTimings } from "../telemetry/timing.ts";
+import { serverTiming, timed, type Timings, withTimings } from "../telemetry/timing.ts";
 import { actorOf, authenticate, type Caller } from "./auth.ts";
 import { problemResponse, toSuiteError } from "./problem.ts";
+import type { RateLimitStore } from "./rate-limit-store.ts";
+import { admit, failurePolicies, policiesOf, type Policy } from "./rate-limit.ts";
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
@@ -32,6 +35,8 @@ export interface Exchange<Services> {
 export interface AuthenticatedExchange<Services> extends Exchange<Services> {
   readonly caller: Caller;
   readonly actor: Actor;
+  /** Resolves when the rate limit lets the request through, and rejects when it does not. */
+  readonly admitted: Promise<void>;
 }
 
 export interface Route<Services> {
@@ -40,7 +45,16 @@ export interface Route<Services> {
   readonly path: string;
   readonly handle:
     | { readonly public: (exchange: Exchange<Services>) => Promise<Response> }
-    | { readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response> };
+    | {
+      readonly caller: (exchange: AuthenticatedExchange<Services>) => Promise<Response>;
+      /** The rate limit that it counts against. */
+      readonly limit: RouteClass;
+      /**
+       * Begun while the limit is still being asked: it awaits `admitted` itself before it changes data or
+       * decrypts. Default false: begun after the limit has let it through. Either way nothing is answered before.
+       */
+      readonly early?: boolean;
+    };
 }
 
 /** What a request runs on from its beginning to its end. */
@@ -56,6 +70,8 @@ export interface AppOptions<Services> {
   readonly config: () => Config;
   /** Asked once a request. @throws {SuiteError} when a cold worker cannot find out what counts. */
   readonly serving: () => Promise<Serving<Services>>;
+  /** @throws {ConfigError} */
+  readonly rateLimits: () => RateLimitStore;
   readonly routes: readonly Route<Services>[];
   /** Called when an answer is ready; what it starts must not delay or fail anything. */
   readonly afterResponse?: () => void;
@@ -72,6 +88,8 @@ interface AppEnv {
     log: { -readonly [Name in keyof LogFields]: LogFields[Name] };
     /** Present when the caller may see them. */
     timings?: Timings;
+    /** What the caller is told about rate limits. */
+    limitHeaders?: Readonly<Record<string, string>>;
   };
 }
 
@@ -89,6 +107,7 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     await next();
     c.header("x-request-id", requestId);
     c.header("cache-control", "no-store");
+    for (const [name, value] of Object.entries(c.get("limitHeaders") ?? {})) c.header(name, value);
     const timings = c.get("timings");
     if (timings !== undefined) {
       timings.set("total", performance.now() - started);
@@ -130,7 +149,15 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
         "x-region",
         "x-retry-count",
       ],
-      exposeHeaders: ["x-request-id", "retry-after", "idempotent-replayed", "location", "etag"],
+      exposeHeaders: [
+        "x-request-id",
+        "ratelimit",
+        "ratelimit-policy",
+        "retry-after",
+        "idempotent-replayed",
+        "location",
+        "etag",
+      ],
       maxAge: 600,
     }),
   );
@@ -179,16 +206,55 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
       noteFailure(c, serving);
       return unconfigured(serving.code, own);
     }
-    const caller = await authenticate(c.req.raw, own.supabase);
+    const caller = await identify(c, own);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
     const actor = actorOf(caller, base.requestId, options.name);
-    const exchange = { ...base, ...await asked, caller, actor };
-    const { caller: handle } = route.handle;
-    if (caller.kind !== "secret_key") return await handle(exchange);
+    const { caller: handle, limit, early = false } = route.handle;
+    const limited = async () => {
+      const admitted = pass(c, policiesOf(limit, caller, c.req.raw, own));
+      // Heard below, unless another failure comes first.
+      admitted.catch(() => {});
+      if (!early) await admitted;
+      const answer = asked.then((serving) =>
+        handle({ ...base, ...serving, caller, actor, admitted })
+      );
+      // Whatever the handler came to, the limit is heard first; and nothing goes on behind the answer.
+      const [limited] = await Promise.allSettled([admitted, answer]);
+      if (limited.status === "rejected") throw limited.reason;
+      return await answer;
+    };
+    if (caller.kind !== "secret_key") return await limited();
     // Servers may see where the time went; for others it would be an oracle.
     const timings: Timings = new Map();
     c.set("timings", timings);
-    return await withTimings(timings, () => handle(exchange));
+    return await withTimings(timings, limited);
+  }
+
+  /** @throws {SuiteError} rate_limited, database_unavailable. */
+  async function pass(c: Context<AppEnv>, policies: readonly Policy[]): Promise<void> {
+    const { headers, refusal } = await timed("limit", admit(options.rateLimits(), policies));
+    c.set("limitHeaders", headers);
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /**
+   * Failures count against the address. Over the limit only they are refused as too many: who has good
+   * credentials shall not be locked out by a stranger behind the same address.
+   *
+   * @throws {SuiteError} unauthorized, rate_limited.
+   */
+  async function identify(c: Context<AppEnv>, config: Config): Promise<Caller> {
+    try {
+      return await authenticate(c.req.raw, config.supabase);
+    } catch (error) {
+      if (isSuiteError(error, "unauthorized")) {
+        await pass(c, failurePolicies(c.req.raw, config)).catch((limit) => {
+          // A failure that cannot be counted is still a failure.
+          if (isSuiteError(limit, "rate_limited")) throw limit;
+        });
+      }
+      throw error;
+    }
   }
 
   function fail(c: Context<AppEnv>, error: SuiteError): Response {
@@ -216,6 +282,10 @@ function readConfig(config: () => Config): Configured {
   } catch (cause) {
     return { error: new SuiteError("configuration_invalid", { cause, retryAfterSeconds: 60 }) };
   }
+}
+
+function isSuiteError(error: unknown, code: ErrorCode): error is SuiteError {
+  return error instanceof SuiteError && error.code === code;
 }
 
 function knownMethod(method: string): string {

@@ -155,7 +155,8 @@ export class Payments {
   }
 
   /**
-   * The card in plaintext. The audit entry commits first; when it cannot, nothing is returned.
+   * The card in plaintext. The audit entry commits first; when it cannot, nothing is returned. Nothing is
+   * decrypted before `admitted` resolves.
    * @throws {SuiteError} not_found, decryption_failed, kms_*, database_unavailable.
    */
   async reveal(
@@ -163,8 +164,9 @@ export class Payments {
     row: RowReference,
     purpose: string,
     signal?: AbortSignal,
+    admitted?: Promise<void>,
   ): Promise<RevealedPaymentMethod> {
-    const [revealed] = await this.revealMany(actor, [row], purpose, signal);
+    const [revealed] = await this.revealMany(actor, [row], purpose, signal, admitted);
     if (revealed === undefined || revealed instanceof SuiteError) {
       throw revealed ?? new SuiteError("internal_error");
     }
@@ -180,8 +182,10 @@ export class Payments {
     rows: readonly RowReference[],
     purpose: string,
     signal?: AbortSignal,
+    admitted?: Promise<void>,
   ): Promise<readonly (RevealedPaymentMethod | SuiteError)[]> {
     const stored = await this.#store.readSealed(rows);
+    await admitted;
     const revealed = await auditedReveals(
       this.#audit,
       actor,

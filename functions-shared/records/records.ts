@@ -104,8 +104,10 @@ export class Records {
     { ownerId, id }: RowReference,
     purpose: string,
     signal?: AbortSignal,
+    admitted?: Promise<void>,
   ): Promise<EncryptedRecord & { readonly data: unknown }> {
     const [stored] = await this.#store.readSealed([{ ownerId, id }]);
+    await admitted;
     const values = await auditedReveal(this.#audit, actor, {
       entry: {
         action: "record.reveal",

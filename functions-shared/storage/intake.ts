@@ -20,6 +20,8 @@ export interface IntakeRequest {
   readonly body: unknown;
   /** The client's end, or the end of the time for key work. */
   readonly signal?: AbortSignal;
+  /** Resolves when the request may go on; until then nothing but the key's lease is taken. */
+  readonly admitted?: Promise<void>;
   /** Encrypts one item each; nothing is stored by it. */
   readonly prepare: readonly ((signal?: AbortSignal) => Promise<PreparedItem>)[];
 }
@@ -75,6 +77,7 @@ export class Intake {
     }
     const lease = { scope, keyHash, token: started.token };
     try {
+      await request.admitted;
       const items = await inTurns(request.prepare.map((prepare) => () => prepare(signal)));
       return { replayed: false, items: await this.#store.store(actor, items, lease) };
     } catch (error) {

@@ -1,16 +1,21 @@
 -- Forgetting what has had its time, for a scheduled job.
 
 create function kms.purge_expired() returns jsonb
-language sql volatile set search_path = ''
+-- Not SQL, which would want every function to be there already: later migrations add some.
+language plpgsql volatile set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'idempotency_keys', kms.purge_idempotency_keys(),
-    'health_history', kms.purge_health_history()
-  )
+    'health_history', kms.purge_health_history(),
+    'rate_limits', kms.purge_rate_limits()
+  );
+end
 $$;
 comment on function kms.purge_expired() is
-  'Deletes expired idempotency keys and outcomes of health checks older than 30 days, up to 10,000 of '
-  'each a call: {"idempotency_keys": n, "health_history": n}.';
+  'Deletes expired idempotency keys, outcomes of health checks older than 30 days and counters of rate '
+  'limits whose window is over, up to 10,000 of each a call: {"idempotency_keys": n, "health_history": n, '
+  '"rate_limits": n}.';
 
 create function public.kms_purge_expired() returns jsonb
 language sql volatile security definer set search_path = ''

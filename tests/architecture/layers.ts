@@ -51,7 +51,15 @@ export const LAYERS: readonly Layer[] = [
     imports: [
       ...BELOW_USE_CASES,
       ...USE_CASES,
-      ...["key providers", "aws", "database", "http", "authentication", "endpoints"],
+      ...[
+        "key providers",
+        "aws",
+        "database",
+        "http",
+        "authentication",
+        "rate limit store",
+        "endpoints",
+      ],
     ],
     packages: [],
     allowed: ["Deno", "Deno.env", "EdgeRuntime", "EdgeRuntime.waitUntil"],
@@ -69,15 +77,22 @@ export const LAYERS: readonly Layer[] = [
     packages: ["hono", "hono/*", "@supabase/server/*"],
   },
   {
+    // The port of `http` that the database implements.
+    name: "rate limit store",
+    files: /^functions-shared\/http\/rate-limit-store\.ts$/,
+    imports: [],
+    packages: [],
+  },
+  {
     name: "http",
     files: /^functions-shared\/http\//,
-    imports: [...BASE, "validation", "telemetry", "storage", "authentication"],
+    imports: [...BASE, "validation", "telemetry", "storage", "authentication", "rate limit store"],
     packages: ["hono", "hono/*", "valibot", "node:crypto"],
   },
   {
     name: "database",
     files: /^functions-shared\/database(\.ts$|\/)/,
-    imports: [...BELOW_USE_CASES, ...USE_CASES],
+    imports: [...BELOW_USE_CASES, ...USE_CASES, "rate limit store"],
     packages: ["@supabase/server/*", "@supabase/supabase-js"],
   },
   ...USE_CASES.map(useCase),
@@ -126,7 +141,8 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "base",
-    files: /^functions-shared\/(config|config-gcp|config-vault|environment|errors|data-class)\.ts$/,
+    files:
+      /^functions-shared\/(config|config-gcp|config-rate-limits|config-vault|environment|errors|data-class)\.ts$/,
     imports: [],
     packages: [],
     forbidden: IMPURE,

@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { loadConfig } from "../../functions-shared/config.ts";
+import { rateLimitStore } from "../../functions-shared/database/rate-limits.ts";
 import { supabaseRpc } from "../../functions-shared/database/rpc.ts";
 import {
   auditLog,
@@ -80,9 +81,11 @@ export function plaintextTwin(environment: Readonly<Record<string, string>>) {
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };
+  const rateLimits = rateLimitStore(rpc);
   return encryptPaymentDataApp({
     config: () => config,
     serving: () => Promise.resolve({ config, services }),
+    rateLimits: () => rateLimits,
   });
 }
 

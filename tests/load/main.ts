@@ -1,5 +1,6 @@
 /** `deno task test:load-kms`: see options.ts for its flags. */
 import { startStack } from "../../local/stack.ts";
+import { AMPLE_LIMITS } from "../support/stack.ts";
 import { pick, send, signUp, type Target } from "./operations.ts";
 import { due, type LoadOptions, readOptions, USAGE } from "./options.ts";
 import { Statistics } from "./statistics.ts";
@@ -59,7 +60,16 @@ async function withTarget<T>(
   const dataDir = await Deno.makeTempDir({ prefix: "load-" });
   try {
     const onProgress = (line: string) => console.log(line);
-    const stack = await startStack({ port: 0, awsPort: 0, dataDir, envFile: null, onProgress });
+    // The load is one user's, far beyond what a user may.
+    const functionEnv = AMPLE_LIMITS;
+    const stack = await startStack({
+      port: 0,
+      awsPort: 0,
+      dataDir,
+      envFile: null,
+      functionEnv,
+      onProgress,
+    });
     try {
       return await use(stack.apiUrl, stack.publishableKey);
     } finally {

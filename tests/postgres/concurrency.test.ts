@@ -9,6 +9,9 @@ import { migrations } from "./schema.ts";
 
 const CONNECTIONS = 16;
 const CALLS = 40;
+const RATE_CALLERS = 200;
+/** As many as a busy project's Data API has. */
+const RATE_CONNECTIONS = 60;
 const LEASE_SECONDS = "60";
 const RETENTION_SECONDS = "86400";
 
@@ -23,6 +26,12 @@ interface BranchKey {
 interface Rotation {
   readonly rotated: boolean;
   readonly active: BranchKeyRecord;
+}
+interface Taken {
+  readonly allowed: boolean;
+  readonly index: number;
+  readonly remaining: number;
+  readonly reset: number;
 }
 interface Begun {
   readonly state: "started" | "replay" | "mismatch" | "in_flight";
@@ -87,6 +96,26 @@ Deno.test("concurrent callers on Postgres", async (t) => {
     assert(answer);
     return answer;
   };
+  const takeTogether = async (callers: number, keys: (index: number) => string) => {
+    const connections = postgres(database.ownerUrl, {
+      max: RATE_CONNECTIONS,
+      onnotice: () => {},
+      connection: { role: "service_role" },
+    });
+    try {
+      const takes = await together(
+        callers,
+        (index) => rpc<Taken>(connections, "kms_rate_limit_take", [keys(index)]),
+      );
+      return takes.map((taken) => {
+        assert(taken && taken.reset >= 1 && taken.reset <= 3600);
+        return taken;
+      });
+    } finally {
+      await connections.end({ timeout: 5 });
+    }
+  };
+  const used = (key: string) => scalar("used", `from kms.rate_limits where key = '${key}'`);
   const defaultsOf = (owner: string) =>
     count(`from public.payment_methods where user_id = '${owner}' and is_default`);
 
@@ -319,6 +348,45 @@ Deno.test("concurrent callers on Postgres", async (t) => {
       assertEquals(await count("from kms.health_history"), 1);
     });
 
+    await t.step("of 200 callers at once exactly the limit passes, in each window", async () => {
+      const keys = JSON.stringify([
+        { key: "reveal_address:shared", limit: 1000, seconds: 3600 },
+        { key: "reveal:user:one", limit: 60, seconds: 3600 },
+      ]);
+      for (const window of ["a new one", "the next one, while the last is purged"]) {
+        const [takes] = await Promise.all([
+          takeTogether(RATE_CALLERS, () => keys),
+          together(10, () => rpc(service, "kms_purge_expired", [])),
+        ]);
+        const passed = takes.filter(({ allowed }) => allowed);
+        assertEquals(passed.length, 60, window);
+        // Each was told of another place: nobody was counted twice or not at all.
+        const places = passed.map(({ remaining }) => remaining).sort((a, b) => a - b);
+        assertEquals(places, Array.from({ length: 60 }, (_, place) => place), window);
+        const refused = takes.filter(({ allowed }) => !allowed);
+        assert(refused.every(({ index, remaining }) => index === 1 && remaining === 0), window);
+        assertEquals(await used("reveal:user:one"), 60, window);
+        assertEquals(await used("reveal_address:shared"), 60, window);
+        await admin`update kms.rate_limits set ends_at = now() - interval '1 second'`;
+      }
+    });
+
+    await t.step("limits shared in either order neither deadlock nor lend", async () => {
+      const addresses = ["a", "b", "c"];
+      const takes = await takeTogether(RATE_CALLERS, (index) => {
+        const pair = [
+          { key: `read:user:${index % 20}`, limit: 1000, seconds: 3600 },
+          { key: `read_address:${addresses[index % 3]}`, limit: 30, seconds: 3600 },
+        ];
+        return JSON.stringify(index % 2 ? pair : pair.reverse());
+      });
+      assertEquals(takes.filter(({ allowed }) => allowed).length, 3 * 30);
+      for (const address of addresses) assertEquals(await used(`read_address:${address}`), 30);
+      // Whoever was refused for the address has got back what was taken of their own.
+      const users = await scalar("sum(used)", "from kms.rate_limits where key like 'read:user:%'");
+      assertEquals(users, 3 * 30);
+    });
+
     await t.step("a backend killed in the middle loses nothing and leaves nothing", async () => {
       const owner = await newUser();
       const key = newKey();
@@ -345,6 +413,13 @@ Deno.test("concurrent callers on Postgres", async (t) => {
       assertEquals((await begin(key)).state, "in_flight");
       assertEquals((await store([card(owner)], claim)).results[0]?.outcome, "created");
       assertEquals((await begin(key)).state, "replay");
+    });
+
+    await t.step("the crash cost the rate limits' counters, and nothing but them", async () => {
+      assertEquals(await count("from kms.rate_limits"), 0);
+      const keys = JSON.stringify([{ key: "reveal:user:one", limit: 60, seconds: 3600 }]);
+      const [taken] = await takeTogether(1, () => keys);
+      assertEquals(taken, { allowed: true, index: 0, remaining: 59, reset: 3600 });
     });
 
     await t.step("the audit chain of all this holds, without a gap", async () => {

@@ -191,6 +191,8 @@ async function hosted(t: Deno.TestContext, cluster: Cluster, cli: SupabaseCli): 
       ["kms_health_record", [healthEntry({ regions: { [CARD_NUMBER]: "OPEN" } })]],
       ["kms_health_history", ["10", CARD_NUMBER]],
       ["kms_canary_put", ["payment", CARD_NUMBER, null]],
+      ["kms_rate_limit_take", [`[{"${CARD_NUMBER}": 1}]`]],
+      ["kms_rate_limit_take", [`[{"key": "k", "limit": ${CARD_NUMBER}, "seconds": 1}]`]],
       ["kms_payment_methods_list", [owner, "10", CARD_NUMBER]],
     ];
     for (const [name, args] of attempts) {

@@ -89,9 +89,16 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
   ["kms_branch_key_get", [`payment:${OWNER}`, "branch:ACTIVE"], ["branch_keys_pkey"]],
   ["kms_health_record", [healthEntry()], ["health_history_newest_first"]],
   ["kms_health_history", ["50", CURSOR], ["health_history_newest_first"]],
+  ["kms_rate_limit_take", [
+    JSON.stringify([
+      { key: `read:user:${OWNER}`, limit: 100, seconds: 60 },
+      { key: "read_address:new", limit: 100, seconds: 60 },
+    ]),
+  ], ["rate_limits_pkey"]],
   ["kms_purge_expired", [], [
     "idempotency_keys_by_expiry",
     "health_history_newest_first",
+    "rate_limits_by_end",
     "ctid",
   ]],
 ];
@@ -169,6 +176,8 @@ const SEED = `
     from seed where n <= ${OWNERS};
   insert into kms.health_history (checked_at, status, checks, regions, latency_ms, function_name)
     select now() - n * interval '1 minute', 'healthy', '{}', '{}', 1, 'f' from seed;
+  insert into kms.rate_limits (key, seconds, used, ends_at)
+    select 'read:user:' || owner, 60, 1, now() + n * interval '1 minute' from seed where n <= ${OWNERS};
   select kms.audit_append('${STORE_ACTOR}'::jsonb, (
     select jsonb_agg('{"action": "a.b", "outcome": "success"}'::jsonb)
     from generate_series(1, ${AUDITED})

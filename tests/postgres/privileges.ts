@@ -61,6 +61,7 @@ const RPCS = [
   "kms_payment_method_update",
   "kms_payment_methods_list",
   "kms_purge_expired",
+  "kms_rate_limit_take",
   "kms_record_delete",
   "kms_record_get",
   "kms_records_list",

@@ -15,6 +15,14 @@ import * as tokens from "../../local/tokens.ts";
 /** For `Deno.test`: a stack outlives the test that started it. */
 export const WITH_STACK = { sanitizeOps: false, sanitizeResources: false } as const;
 
+/** Rate limits that count, and that no test meets by accident: one user asks more than any person would. */
+export const AMPLE_LIMITS = Object.fromEntries([
+  ...["", "SERVER_", "ADDRESS_"].flatMap((whose) =>
+    ["READ", "WRITE", "REVEAL", "ADMIN"].map((name) => `${whose}${name}`)
+  ),
+  "AUTH_FAILURE",
+].map((name) => [`KMS_RATE_LIMIT_${name}`, "1000000/60"]));
+
 let shared: Promise<Stack> | undefined;
 
 /** The stack of this test file, started by the first who asks and gone with the file. */
@@ -32,6 +40,7 @@ export async function testOptions(dataDir: string): Promise<StackOptions> {
     dataDir,
     // What a developer keeps in .env.local is not for tests.
     envFile: null,
+    functionEnv: AMPLE_LIMITS,
     ...(STACK_DB_URL ? { dbUrl: await freshDatabase(STACK_DB_URL) } : {}),
     ...(STACK_FUNCTIONS_DIR ? { functionsDir: STACK_FUNCTIONS_DIR } : {}),
     ...(STACK_DENO ? { denoExecutable: STACK_DENO } : {}),
@@ -56,7 +65,7 @@ export async function startTestStack(options: StackOptions = {}): Promise<Stack>
   const dataDir = Deno.makeTempDirSync({ prefix: "stack-" });
   // Handlers of `unload` cannot wait; the processes of the functions end with this one.
   addEventListener("unload", () => Deno.removeSync(dataDir, { recursive: true }));
-  return await startStack({ ...await testOptions(dataDir), ...options });
+  return await startStack(merged(await testOptions(dataDir), options));
 }
 
 /** Starts a stack of its own for `test` and closes it. */
@@ -66,7 +75,7 @@ export async function withStack(
 ): Promise<void> {
   const dataDir = await Deno.makeTempDir({ prefix: "stack-" });
   try {
-    const stack = await startStack({ ...await testOptions(dataDir), ...options });
+    const stack = await startStack(merged(await testOptions(dataDir), options));
     try {
       await test(stack);
     } finally {
@@ -75,6 +84,10 @@ export async function withStack(
   } finally {
     await Deno.remove(dataDir, { recursive: true });
   }
+}
+
+function merged(base: StackOptions, options: StackOptions): StackOptions {
+  return { ...base, ...options, functionEnv: { ...base.functionEnv, ...options.functionEnv } };
 }
 
 /**

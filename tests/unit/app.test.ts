@@ -16,6 +16,9 @@ interface Sent {
   readonly log: string;
 }
 
+/** Public routes have no limit. */
+const NONE = () => ({ take: () => Promise.reject(new Error("a limit was asked")) });
+
 /** A function of one public route, and what it answers and logs. */
 async function send(
   handle: () => Promise<Response>,
@@ -37,6 +40,7 @@ async function send(
     name: NAME,
     config,
     serving,
+    rateLimits: NONE,
     routes,
     ...unconfigured === undefined ? {} : { unconfigured },
   });

@@ -141,6 +141,26 @@ Deno.test("a request is stored once, and its repeat answers what it answered", a
   assertEquals(store.stored.length, 1);
 });
 
+Deno.test("nothing is prepared before the request is admitted, and a refusal gives the key back", async () => {
+  const { store, submit } = suite();
+  let prepared = 0;
+  const prepare = [() => {
+    prepared++;
+    return item("r1")();
+  }];
+  const { promise: admitted, resolve: admit } = Promise.withResolvers<void>();
+  const submitted = submit({ prepare, admitted });
+  while (store.rows.size === 0) await new Promise((resolve) => setTimeout(resolve));
+  assertEquals(prepared, 0);
+  admit();
+  assertEquals([(await submitted).items.length, prepared, store.stored.length], [1, 1, 1]);
+
+  const refused = Promise.reject(new SuiteError("rate_limited"));
+  const other = { prepare, admitted: refused, idempotencyKey: "key-2" };
+  assertEquals(await codeOf(() => submit(other)), "rate_limited");
+  assertEquals([prepared, store.stored.length, store.rows.size, store.abandoned], [1, 1, 1, 1]);
+});
+
 Deno.test("the order of members and white space do not make another payload; all else does", async () => {
   const { submit } = suite();
   await submit();

@@ -148,6 +148,19 @@ async function migrated(t: Deno.TestContext, major: string, create: () => Promis
       assertEquals(await as("service_role", record, [healthEntry()]), false);
     });
 
+    await t.step("a rate limit lets through what it says", async () => {
+      const take = "select public.kms_rate_limit_take($1) - 'reset' as value";
+      const keys = [JSON.stringify([
+        { key: "read:user:a", limit: 1, seconds: 3600 },
+        { key: "read_address:a", limit: 9, seconds: 3600 },
+      ])];
+      const first = await as("service_role", take, keys);
+      assertEquals(first, { allowed: true, index: 0, remaining: 0 });
+      const second = await as("service_role", take, keys);
+      assertEquals(second, { allowed: false, index: 0, remaining: 0 });
+      assertEquals(await one("select sum(used)::int as value from kms.rate_limits"), 2);
+    });
+
     await t.step("the audit entry stays, chained, and cannot be removed", async () => {
       assertEquals(await one("select count(*)::int as value from kms.audit_log"), 2);
       assertEquals(

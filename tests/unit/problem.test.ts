@@ -19,16 +19,16 @@ Deno.test("every code has a status of its family, and a title of its own", () =>
   for (const code of CODES) {
     const { status, title } = ERRORS[code];
     assertMatch(code, /^[a-z]+(_[a-z]+)*$/);
-    assert([400, 401, 403, 404, 405, 409, 413, 415, 422, 500, 503].includes(status), code);
+    assert([400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503].includes(status), code);
     assertMatch(title, /^[A-Z][^.]*$/);
   }
   assertEquals(new Set(CODES.map((code) => ERRORS[code].title)).size, CODES.length);
 });
 
-Deno.test("what is retryable is an outage or a conflict, and every outage says when", () => {
+Deno.test("what is retryable is an outage, a conflict or one request too many, and every outage says when", () => {
   for (const code of CODES) {
     const error = new SuiteError(code);
-    assertEquals(error.retryable, error.status === 503 || error.status === 409, code);
+    assertEquals(error.retryable, [409, 429, 503].includes(error.status), code);
     assertEquals(error.retryAfterSeconds !== undefined, error.status === 503, code);
   }
 });

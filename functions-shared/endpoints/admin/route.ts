@@ -21,6 +21,7 @@ export function adminRoute<Services extends Audited>(
     method,
     path,
     handle: {
+      limit: "admin",
       caller: async (exchange) => {
         const { caller, config, actor, services } = exchange;
         if (caller.kind === "secret_key") return await handle(exchange);
