@@ -2,9 +2,11 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import { Erasures } from "./admin/erasures.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
+import { erasureStore } from "./database/erasures.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
 import {
   auditLog,
@@ -24,6 +26,7 @@ import { Fingerprints } from "./keys/fingerprints.ts";
 import { HierarchicalKeyring } from "./keys/hierarchical-keyring.ts";
 import type { KeyProvider } from "./keys/key-provider.ts";
 import type { Keyring } from "./keys/keyring.ts";
+import { Proofs } from "./keys/proofs.ts";
 import { cloudWatchSink } from "./keys/providers/aws/cloudwatch.ts";
 import { AwsKeyProvider } from "./keys/providers/aws/provider.ts";
 import { EnvKeyProvider } from "./keys/providers/env.ts";
@@ -39,6 +42,7 @@ import { BufferedMetrics, loggedMetrics, type Metrics } from "./telemetry/metric
 
 export interface Services {
   readonly audit: AuditLog;
+  readonly erasures: Erasures;
   readonly health: Health;
   readonly intake: Intake;
   readonly payments: Payments;
@@ -121,7 +125,11 @@ function buildServices(
   /** Resolves once this worker knows what others found out about regions. */
   readonly regionNews: () => Promise<unknown>;
 } {
-  const rpc = supabaseRpc(config.supabase);
+  const forgetKeys = () => {
+    cache.clear();
+    fingerprints.clear();
+  };
+  const rpc = supabaseRpc(config.supabase, forgetKeys);
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, rpc, metrics);
   const cache = new BranchKeyCache({
@@ -132,10 +140,7 @@ function buildServices(
     onMiss: () => metrics.record("DataKeyCacheMisses", 1, "Count"),
   });
   const records = branchKeyRecords(rpc, {
-    onRotation: () => {
-      cache.clear();
-      fingerprints.clear();
-    },
+    onRotation: forgetKeys,
     onDeadRegions: (dead) => aws?.learn(dead),
   });
   const branchKeys = new BranchKeyStore({
@@ -165,6 +170,11 @@ function buildServices(
     // Every read of a branch key brings the news; this one's own answer is of no use here.
     regionNews: () => records.get("payment", "branch:ACTIVE"),
     audit,
+    erasures: new Erasures({
+      ...config,
+      store: erasureStore(rpc),
+      proofs: new Proofs(branchKeys),
+    }),
     health: new Health({
       provider,
       cipher,

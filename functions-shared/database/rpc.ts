@@ -32,8 +32,15 @@ export class DatabaseError extends Error {
 /** The lease on an idempotency key was lost to another request; raised by `kms_store`. */
 const LEASE_LOST = "KM409";
 
-/** @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, internal_error. */
-export function supabaseRpc(config: SupabaseConfig): Rpc {
+/** A message under a branch key that was destroyed, and that this worker still holds. */
+const KEY_DESTROYED = "KM410";
+
+/**
+ * `onDestroyedKey`: nothing was stored, and what this worker holds of keys is out of date.
+ * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, kms_key_unusable,
+ * internal_error.
+ */
+export function supabaseRpc(config: SupabaseConfig, onDestroyedKey: () => void = () => {}): Rpc {
   const client = createAdminClient({
     env: { url: config.url, secretKeys: { ...config.secretKeys } },
     supabaseOptions: {
@@ -49,6 +56,7 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
       Promise.resolve(client.rpc(name as never, args as never)),
     );
     if (error === null) return data as Result;
+    if (error.code === KEY_DESTROYED) onDestroyedKey();
     throw translate(new DatabaseError(error.code ?? "", status));
   };
 }
@@ -56,6 +64,9 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
 function translate(error: DatabaseError): SuiteError {
   if (error.code === LEASE_LOST) {
     return new SuiteError("idempotency_in_flight", { cause: error, retryAfterSeconds: 1 });
+  }
+  if (error.code === KEY_DESTROYED) {
+    return new SuiteError("kms_key_unusable", { cause: error, retryAfterSeconds: 1 });
   }
   return new SuiteError(isOutage(error) ? "database_unavailable" : "internal_error", {
     cause: error,

@@ -1,11 +1,12 @@
 /** `kms-admin`: what operators do. One file a subject in `admin/`. */
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
+import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & AdminErasureServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
@@ -15,6 +16,7 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...erasureRoutes<AdminServices>(),
     ],
   });
 }

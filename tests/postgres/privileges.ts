@@ -50,6 +50,8 @@ const RPCS = [
   "kms_canary_put",
   "kms_ciphertexts_read",
   "kms_ciphertexts_read_many",
+  "kms_erasures_sign",
+  "kms_erasures_unsigned",
   "kms_health_history",
   "kms_health_record",
   "kms_idempotency_abandon",
@@ -65,6 +67,7 @@ const RPCS = [
   "kms_records_list",
   "kms_region_report",
   "kms_store",
+  "kms_user_erase",
 ];
 
 /** All that {@link EFFECTIVE_PRIVILEGES} may find: reading one's own rows, and the RPCs. */
