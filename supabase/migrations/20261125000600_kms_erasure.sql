@@ -91,13 +91,15 @@ create function kms.ciphertexts_check_branch_key() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  if new.branch_key_id = any (kms.owner_branch_key_ids(new.owner_id::text)) and not exists (
-    select from kms.branch_keys as k
-    where k.branch_key_id = new.branch_key_id
-      and k.type = 'branch:version:' || new.branch_key_version
-  ) then
-    raise exception 'branch_key_destroyed' using errcode = 'KM410',
-      detail = 'The branch key of this message was destroyed with its owner''s data.';
+  if new.branch_key_id = any (kms.owner_branch_key_ids(new.owner_id::text)) then
+    if not exists (
+      select from kms.branch_keys as k
+      where k.branch_key_id = new.branch_key_id
+        and k.type = 'branch:version:' || new.branch_key_version
+    ) then
+      raise exception 'branch_key_destroyed' using errcode = 'KM410',
+        detail = 'The branch key of this message was destroyed with its owner''s data.';
+    end if;
   end if;
   return new;
 end

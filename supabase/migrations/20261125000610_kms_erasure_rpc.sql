@@ -89,16 +89,16 @@ declare
   v_proofs jsonb := kms.parse_list(p_proofs, 'p_proofs', 1, 100);
   v_ids uuid[] := array[]::uuid[];
   v_path text;
+  v_proof text;
 begin
   for n in 0 .. jsonb_array_length(v_proofs) - 1 loop
     v_path := format('p_proofs[%s]', n);
     perform kms.check_object(v_proofs -> n, v_path, array['id', 'proof']);
     v_ids := v_ids || kms.read_uuid(v_proofs -> n, 'id', v_path, true);
-    update kms.erasures
-    set proof = kms.read_text(
+    v_proof := kms.read_text(
       v_proofs -> n, 'proof', v_path,
-      '^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$', true, 1048576)
-    where id = v_ids[n + 1] and proof is null;
+      '^[A-Za-z0-9_-]+[.][A-Za-z0-9_-]+[.][A-Za-z0-9_-]+$', true, 1048576);
+    update kms.erasures set proof = v_proof where id = v_ids[n + 1] and proof is null;
   end loop;
   return jsonb_build_object('proofs', (
     select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'proof', e.proof)), '[]')
