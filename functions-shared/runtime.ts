@@ -4,13 +4,15 @@
  */
 import type { CandidateKeys } from "./admin/candidate.ts";
 import { Configuration } from "./admin/configuration.ts";
+import { Erasures } from "./admin/erasures.ts";
 import { Live } from "./admin/live.ts";
 import { settle } from "./admin/stored-settings.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
-import { type Rpc, supabaseRpc } from "./database/rpc.ts";
+import { noticingDestroyedKeys, type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
+import { erasureStore } from "./database/erasures.ts";
 import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
   auditLog,
@@ -33,6 +35,7 @@ import { Fingerprints } from "./keys/fingerprints.ts";
 import { HierarchicalKeyring } from "./keys/hierarchical-keyring.ts";
 import type { KeyProvider } from "./keys/key-provider.ts";
 import type { Keyring } from "./keys/keyring.ts";
+import { Proofs } from "./keys/proofs.ts";
 import { cloudWatchSink } from "./keys/providers/aws/cloudwatch.ts";
 import { AwsKeyProvider, loadAwsSdk } from "./keys/providers/aws/provider.ts";
 import { EnvKeyProvider } from "./keys/providers/env.ts";
@@ -51,6 +54,7 @@ import { BufferedMetrics, loggedMetrics, type Metrics, NO_METRICS } from "./tele
 export interface Services {
   readonly audit: AuditLog;
   readonly configuration: Configuration;
+  readonly erasures: Erasures;
   readonly health: Health;
   readonly intake: Intake;
   readonly payments: Payments;
@@ -209,7 +213,12 @@ function bufferedMetrics(
   );
 }
 
-function buildServices(config: Config, rpc: Rpc, metrics: Metrics) {
+function buildServices(config: Config, base: Rpc, metrics: Metrics) {
+  const forgetKeys = () => {
+    cache.clear();
+    fingerprints.clear();
+  };
+  const rpc = noticingDestroyedKeys(base, forgetKeys);
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, {
     ...limitsOf(config),
@@ -224,10 +233,7 @@ function buildServices(config: Config, rpc: Rpc, metrics: Metrics) {
     onMiss: () => metrics.record("DataKeyCacheMisses", 1, "Count"),
   });
   const records = branchKeyRecords(rpc, {
-    onRotation: () => {
-      cache.clear();
-      fingerprints.clear();
-    },
+    onRotation: forgetKeys,
     onDeadRegions: (dead) => aws?.learn(dead),
   });
   const branchKeys = new BranchKeyStore({
@@ -254,6 +260,11 @@ function buildServices(config: Config, rpc: Rpc, metrics: Metrics) {
   });
   const services = {
     audit,
+    erasures: new Erasures({
+      ...config,
+      store: erasureStore(rpc),
+      proofs: new Proofs(branchKeys),
+    }),
     health: new Health({
       provider,
       cipher,

@@ -87,6 +87,19 @@ export function readableText(maxLength: number) {
   );
 }
 
+/** Why somebody does what the audit tells: a short token. */
+export const purpose = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/,
+    "invalid_purpose: must be 1 to 64 letters, digits or any of _.:-, and begin with a letter",
+  ),
+  v.check(
+    (value) => !containsCardNumber(value),
+    "card_number_in_text: must not contain a card number",
+  ),
+);
+
 /**
  * Whether some run of 13 to 19 digits, separators allowed, passes the Luhn check, or 13 digits stand
  * together at all: the columns refuse those (kms.read_free_text).

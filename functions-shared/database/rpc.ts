@@ -32,7 +32,13 @@ export class DatabaseError extends Error {
 /** The lease on an idempotency key was lost to another request; raised by `kms_store`. */
 const LEASE_LOST = "KM409";
 
-/** @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, internal_error. */
+/** A message under a branch key that was destroyed, and that this worker still holds. */
+const KEY_DESTROYED = "KM410";
+
+/**
+ * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, kms_key_unusable,
+ * internal_error.
+ */
 export function supabaseRpc(config: SupabaseConfig): Rpc {
   const client = createAdminClient({
     env: { url: config.url, secretKeys: { ...config.secretKeys } },
@@ -53,9 +59,25 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
   };
 }
 
+/** As `rpc`; tells when nothing was stored because what this worker holds of keys is out of date. */
+export function noticingDestroyedKeys(rpc: Rpc, notice: () => void): Rpc {
+  return async <Result>(name: string, args: Readonly<Record<string, unknown>>) => {
+    try {
+      return await rpc<Result>(name, args);
+    } catch (error) {
+      const cause = error instanceof SuiteError ? error.cause : undefined;
+      if (cause instanceof DatabaseError && cause.code === KEY_DESTROYED) notice();
+      throw error;
+    }
+  };
+}
+
 function translate(error: DatabaseError): SuiteError {
   if (error.code === LEASE_LOST) {
     return new SuiteError("idempotency_in_flight", { cause: error, retryAfterSeconds: 1 });
+  }
+  if (error.code === KEY_DESTROYED) {
+    return new SuiteError("kms_key_unusable", { cause: error, retryAfterSeconds: 1 });
   }
   return new SuiteError(isOutage(error) ? "database_unavailable" : "internal_error", {
     cause: error,

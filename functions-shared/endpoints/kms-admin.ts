@@ -2,11 +2,12 @@
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
 import { configRoutes, type ConfigServices } from "./admin/config.ts";
+import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices & ConfigServices;
+export type AdminServices = AdminHealthServices & ConfigServices & AdminErasureServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
@@ -17,6 +18,7 @@ export function kmsAdminApp(
     routes: [
       ...healthRoutes<AdminServices>(),
       ...configRoutes<AdminServices>(),
+      ...erasureRoutes<AdminServices>(),
     ],
   });
 }

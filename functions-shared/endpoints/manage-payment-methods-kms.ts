@@ -19,7 +19,7 @@ import type { Payments } from "../payments/payments.ts";
 import type { Records } from "../records/records.ts";
 import type { RecordClass } from "../records/store.ts";
 import type { AuditLog } from "../telemetry/audit.ts";
-import { containsCardNumber, parseInput } from "../validation.ts";
+import { parseInput, purpose } from "../validation.ts";
 
 export const NAME = "manage-payment-methods-kms";
 
@@ -216,18 +216,6 @@ function rowId(exchange: ManageExchange): string {
   if (!isUuid(id)) throw new SuiteError("not_found");
   return id.toLowerCase();
 }
-
-const purpose = v.pipe(
-  v.string(),
-  v.regex(
-    /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/,
-    "invalid_purpose: must be 1 to 64 letters, digits or any of _.:-, and begin with a letter",
-  ),
-  v.check(
-    (value) => !containsCardNumber(value),
-    "card_number_in_text: must not contain a card number",
-  ),
-);
 
 const revealSchema = v.strictObject({ purpose });
 

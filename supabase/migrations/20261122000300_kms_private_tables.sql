@@ -130,7 +130,8 @@ create table kms.branch_keys (
 comment on table kms.branch_keys is
   'The key store of AWS''s hierarchical keyring: branch keys, their versions and beacon keys, each '
   'wrapped by KMS, as the specification''s framework/branch-key-store.md lays them out. A rotation '
-  'replaces the branch:ACTIVE record; nothing else ever changes.';
+  'replaces the branch:ACTIVE record, and the keys of an owner go with an erasure; nothing else ever '
+  'changes.';
 comment on column kms.branch_keys.branch_key_id is 'Attribute branch-key-id.';
 comment on column kms.branch_keys.type is
   'Attribute type: branch:ACTIVE, branch:version:<uuid> or beacon:ACTIVE.';
@@ -162,15 +163,32 @@ comment on function kms.branch_keys_check_change() is
   'Lets public.kms_branch_key_rotate, which says so by the setting kms.rotating_branch_key, replace '
   'the active record; raises KM403 branch_key_record_immutable for all else.';
 
+create function kms.owner_branch_key_ids(p_owner_id text) returns text[]
+language sql immutable set search_path = ''
+as $$
+  select array['general:' || p_owner_id, 'payment:' || p_owner_id, 'pii:' || p_owner_id]
+$$;
+comment on function kms.owner_branch_key_ids(text) is
+  'The branch keys that are one owner''s alone, whichever of them exist.';
+
 create function kms.branch_keys_refuse_removal() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
+  if tg_op = 'DELETE' then
+    if old.branch_key_id = any (
+      kms.owner_branch_key_ids(current_setting('kms.erasing_owner', true))
+    ) then
+      return old;
+    end if;
+  end if;
   raise exception 'branch_key_record_immutable' using errcode = 'KM403',
     detail = 'Records of kms.branch_keys cannot be removed: messages under them would be lost.';
 end
 $$;
-comment on function kms.branch_keys_refuse_removal() is 'Raises KM403 branch_key_record_immutable.';
+comment on function kms.branch_keys_refuse_removal() is
+  'Lets kms.erase_owner, which says so by the setting kms.erasing_owner, destroy the keys of that owner; '
+  'raises KM403 branch_key_record_immutable for all else.';
 
 create trigger branch_keys_check_change before update on kms.branch_keys
   for each row execute function kms.branch_keys_check_change();
@@ -194,7 +212,8 @@ create table kms.key_epoch (
 insert into kms.key_epoch default values;
 
 comment on table kms.key_epoch is
-  'Counts rotations of branch keys: a worker that sees a new number forgets every key it has cached. '
+  'Counts rotations and erasures of branch keys: a worker that sees a new number forgets every key it '
+  'has cached. '
   'Whoever revokes a key by hand adds one by hand.';
 comment on column kms.key_epoch.only_row is 'True: there is one row.';
 comment on column kms.key_epoch.epoch is 'The count.';

@@ -11,7 +11,7 @@ begin
 end
 $$;
 comment on function kms.lock_owner(uuid) is
-  'Serialises changes of one owner''s cards until the commit.';
+  'Serialises what is stored for one owner, and that owner''s erasure, until the commit.';
 
 create function kms.make_default(p_owner_id uuid, p_id uuid) returns void
 language plpgsql volatile set search_path = ''
@@ -263,7 +263,7 @@ begin
   for v_owner_id in
     select distinct kms.read_uuid(e.value, 'owner_id', 'p_items[]', false) as owner_id
     from jsonb_array_elements(v_items) as e (value)
-    where e.value ->> 'kind' = 'payment_method'
+    where e.value ->> 'kind' in ('payment_method', 'record')
     order by owner_id
   loop
     if v_owner_id is not null then

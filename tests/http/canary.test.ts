@@ -3,6 +3,7 @@
  * kept it: answers, logs, calls to AWS, every table, the files of the data directory.
  */
 import { assert, assertEquals } from "@std/assert";
+import { admin } from "./admin.ts";
 import { call, EVERY_CALL, sharedStack } from "../support/stack.ts";
 import {
   type Answer,
@@ -106,6 +107,11 @@ test("a card number is in no answer, log, AWS call, table or file", async () => 
   assert(revealed.text.includes(CANARY), "only a reveal shows the number");
 
   await add(call(stack, HEALTH, "", { secret: true }).then(read));
+  await add(admin(SERVER, "GET", "/health"));
+  await add(
+    admin(SERVER, "POST", `/users/${user.userId}/erase`, { purpose: CANARY, confirm: CANARY }),
+  );
+  await add(admin(user, "GET", `/health?${CANARY}=1`));
 
   // Bad input, with the number in every place a caller could put it.
   await add(encrypt(user, card(CANARY), `${CANARY}`));

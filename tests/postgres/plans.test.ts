@@ -87,6 +87,13 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     "idempotency_keys_pkey",
   ]],
   ["kms_branch_key_get", [`payment:${OWNER}`, "branch:ACTIVE"], ["branch_keys_pkey"]],
+  ["kms_user_erase", [STORE_ACTOR, OWNER, "x"], [
+    ...["payment_methods_newest_first", "ciphertexts_by_payment_method"],
+    ...["encrypted_records_newest_first", "ciphertexts_by_encrypted_record"],
+    ...["card_fingerprints_one_per_owner", "card_fingerprints_pkey"],
+    ...["idempotency_keys_by_owner", "idempotency_keys_pkey"],
+    ...["branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
+  ]],
   ["kms_health_record", [healthEntry()], ["health_history_newest_first"]],
   ["kms_health_history", ["50", CURSOR], ["health_history_newest_first"]],
   ["kms_rate_limit_take", [
@@ -173,6 +180,10 @@ const SEED = `
   insert into kms.branch_keys (branch_key_id, type, record)
     select 'payment:' || owner, 'branch:ACTIVE', jsonb_build_object(
       'branch-key-id', 'payment:' || owner, 'type', 'branch:ACTIVE', 'version', 'v')
+    from seed where n <= ${OWNERS};
+  insert into kms.erasures
+    (owner_id, actor, erased, branch_keys, audit_day, audit_seq, audit_hash, proof)
+    select owner, '{}', '{}', '[]', '2026-01-01', n, repeat('0', 64), 'a.b.c'
     from seed where n <= ${OWNERS};
   insert into kms.health_history (checked_at, status, checks, regions, latency_ms, function_name)
     select now() - n * interval '1 minute', 'healthy', '{}', '{}', 1, 'f' from seed;

@@ -50,6 +50,8 @@ const RPCS = [
   "kms_canary_put",
   "kms_ciphertexts_read",
   "kms_ciphertexts_read_many",
+  "kms_erasures_sign",
+  "kms_erasures_unsigned",
   "kms_health_history",
   "kms_health_record",
   "kms_idempotency_abandon",
@@ -71,6 +73,7 @@ const RPCS = [
   "kms_settings_put",
   "kms_settings_read",
   "kms_store",
+  "kms_user_erase",
 ];
 
 /** All that {@link EFFECTIVE_PRIVILEGES} may find: reading one's own rows, and the RPCs. */

@@ -18,6 +18,7 @@ import {
 import { TcpTap } from "./canary/tcp-tap.ts";
 import {
   HEALTH,
+  inAdministration,
   inBodies,
   inChanges,
   inHeaders,
@@ -59,6 +60,7 @@ Deno.test({
       await t.step("in URLs", () => inUrls(traffic, MISPLACED));
       await t.step("in headers", () => inHeaders(traffic, MISPLACED));
       await t.step("in bodies", () => inBodies(traffic, MISPLACED));
+      await t.step("in administration", () => inAdministration(traffic, MISPLACED));
       await t.step("while the key service is down", () => keyServiceDown(traffic));
       await t.step("while the database fails", () => databaseFails(traffic));
       await t.step("in a message that was tampered with", () => tampered(traffic));

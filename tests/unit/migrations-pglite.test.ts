@@ -108,6 +108,17 @@ async function migrated(t: Deno.TestContext, major: string, create: () => Promis
         assertEquals(await one("select count(*)::int as value from kms.ciphertexts"), 1);
         await db.query("delete from auth.users where id = $1", [OWNER]);
         assertEquals(await one("select count(*)::int as value from kms.ciphertexts"), 0);
+        assertEquals(
+          await one("select erased as value from kms.erasures where audit_seq = 2"),
+          {
+            payment_methods: 1,
+            records: 0,
+            ciphertexts: 1,
+            card_fingerprints: 1,
+            idempotency_answers: 0,
+            branch_key_records: 0,
+          },
+        );
       },
     );
 
@@ -162,7 +173,7 @@ async function migrated(t: Deno.TestContext, major: string, create: () => Promis
     });
 
     await t.step("the audit entry stays, chained, and cannot be removed", async () => {
-      assertEquals(await one("select count(*)::int as value from kms.audit_log"), 2);
+      assertEquals(await one("select count(*)::int as value from kms.audit_log"), 3);
       assertEquals(
         await one("select kms.audit_verify(max(chain_day)) as value from kms.audit_log"),
         null,

@@ -1,4 +1,5 @@
 /** Requests with a card number in every right and wrong place, and a record of every answer. */
+import { assertEquals } from "@std/assert";
 import type { Stack } from "../../../local/stack.ts";
 import { call, type CallInit, type TestUser } from "../../support/stack.ts";
 import type { Sink } from "./sinks.ts";
@@ -6,6 +7,7 @@ import type { Sink } from "./sinks.ts";
 export const ENCRYPT = "encrypt-payment-data";
 export const MANAGE = "manage-payment-methods-kms";
 export const HEALTH = "kms-health-check";
+export const ADMIN = "kms-admin";
 
 export interface Answer {
   readonly status: number;
@@ -240,6 +242,71 @@ async function inBrokenBodies(traffic: Traffic, number: string): Promise<void> {
       Array.from({ length: 100 }, () => new TextEncoder().encode(`${number} `.repeat(60))),
     ),
   });
+}
+
+const ADMIN_READS = [
+  "/health",
+  "/key/metadata",
+  "/jobs",
+  "/config",
+  "/config/history",
+  "/audit",
+  "/audit/anchors",
+  "/audit/export",
+  "/audit/alerts",
+  "/provider/migration",
+  "/legacy/keys",
+  "/legacy/rows",
+] as const;
+
+const ADMIN_WRITES = [
+  ["POST", "/key/rotate"],
+  ["POST", "/key/retire"],
+  ["POST", "/jobs/reencrypt"],
+  ["POST", "/jobs/run"],
+  ["POST", "/config/test"],
+  ["PUT", "/config"],
+  ["POST", "/config/rollback"],
+  ["POST", "/audit/verify"],
+  ["POST", "/audit/prune"],
+  ["POST", "/provider/migrate"],
+  ["POST", "/users/erase/verify"],
+  ["POST", "/legacy/keys"],
+  ["POST", "/legacy/rows"],
+] as const;
+
+/** The number typed into everything that administrators send, none of which it belongs to. */
+export async function inAdministration(traffic: Traffic, number: string): Promise<void> {
+  const secret = { secret: true } as const;
+  assertEquals((await traffic.send(ADMIN, "/health", secret)).status, 200);
+  await traffic.send(ADMIN, "/health");
+  for (const path of ADMIN_READS) {
+    for (const name of ["cursor", "limit", "actor_id", "data_class", "day", number]) {
+      await traffic.send(ADMIN, `${path}?${name}=${number}`, secret);
+    }
+    await traffic.send(ADMIN, `${path}/${number}`, secret);
+  }
+  const settings = {
+    region: number,
+    credentials: { accessKeyId: number, secretAccessKey: number },
+  };
+  for (const [method, path] of ADMIN_WRITES) {
+    for (
+      const json of [
+        number,
+        { [number]: number },
+        { provider: number, from: number, to: number, step: number, data_class: number },
+        { provider: "aws", keyId: number, ...settings },
+        { branch_key_id: number, version: number, revision: number, before: number },
+        { key_id: number, source: number, encoding: number, items: [number], proof: number },
+      ]
+    ) {
+      await traffic.send(ADMIN, path, { ...secret, method, json });
+    }
+  }
+  const target = { purpose: number, confirm: number };
+  await traffic.send(ADMIN, `/users/${number}/erase`, { ...secret, json: target });
+  await traffic.send(ADMIN, `/users/${crypto.randomUUID()}/erase`, { ...secret, json: target });
 }
 
 /** The number typed into the bodies that change or reveal what is stored at `path`. */
