@@ -2,10 +2,13 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import { Jobs } from "./admin/jobs.ts";
+import { Reencryption } from "./admin/reencryption.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
+import { jobStore, reencryptionStore } from "./database/jobs.ts";
 import {
   auditLog,
   canaryStore,
@@ -41,8 +44,10 @@ export interface Services {
   readonly audit: AuditLog;
   readonly health: Health;
   readonly intake: Intake;
+  readonly jobs: Jobs;
   readonly payments: Payments;
   readonly records: Records;
+  readonly reencryption: Reencryption;
 }
 
 export interface Runtime {
@@ -156,10 +161,17 @@ function buildServices(
     writers: { payment: writer("payment"), pii: writer("pii"), general: writer("general") },
     readers: [hierarchical, ...providers],
   });
+  // A cached branch key would hide an outage: this one asks the key service itself.
+  const direct = new FieldCipher({
+    ...config,
+    writers: { payment: provider, pii: provider, general: provider },
+    readers: providers,
+  });
   const fingerprints = new Fingerprints(branchKeys, {
     ttlMs: config.dataKeyTtlMs,
     workerSecret: workerSecret(config),
   });
+  const jobs = new Jobs(jobStore(rpc));
   return {
     aws,
     // Every read of a branch key brings the news; this one's own answer is of no use here.
@@ -168,12 +180,7 @@ function buildServices(
     health: new Health({
       provider,
       cipher,
-      // A cached branch key would hide an outage: the health check asks the key service itself.
-      direct: new FieldCipher({
-        ...config,
-        writers: { payment: provider, pii: provider, general: provider },
-        readers: providers,
-      }),
+      direct,
       canaries: canaryStore(rpc),
       history: (report, regions) =>
         background(recordHealth(rpc, report, regions, config.workerRegion)),
@@ -184,8 +191,18 @@ function buildServices(
       fingerprints,
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
+    jobs,
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
+    reencryption: new Reencryption({
+      ...config,
+      cipher,
+      direct,
+      provider,
+      jobs,
+      store: reencryptionStore(rpc, () => cache.clear()),
+      background,
+    }),
   };
 }
 

@@ -2,10 +2,11 @@
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
+import { type AdminJobServices, jobRoutes } from "./admin/jobs.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & AdminJobServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
@@ -15,6 +16,7 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...jobRoutes<AdminServices>(),
     ],
   });
 }
