@@ -42,7 +42,6 @@ export const ERRORS = {
     title: "A job is already working on this",
     retryable: true,
   },
-  job_finished: { status: 409, title: "The job has ended already", retryable: false },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,
