@@ -46,7 +46,7 @@ comment on function kms.parse_targets(text, text) is
   '"scope": "class"|"owner"} or {"keyring": "direct", "key_id"}}; otherwise 22023.';
 
 create function kms.reencrypt_scan(
-  p_job_id uuid, p_targets jsonb, p_after text[], p_upto text[]
+  p_job_id uuid, p_targets jsonb, p_after text[], p_upto text[], p_window integer
 ) returns table (
   o_table_name text, o_record_id uuid, o_field text, o_owner_id uuid, o_data_class text,
   o_message text, o_in_scope boolean, o_stale boolean
@@ -66,30 +66,39 @@ as $$
           <> regexp_replace(t.value ->> 'key_id', r.region, '\1\2')
       else
         c.branch_key_id is distinct from i.branch_key_id
-        or 'branch:version:' || c.branch_key_version is distinct from b.record ->> 'version'
+        or 'branch:version:' || c.branch_key_version is distinct from (
+          select b.record ->> 'version' from kms.branch_keys as b
+          where b.branch_key_id = i.branch_key_id and b.type = 'branch:ACTIVE'
+        )
     end
-    and (f.job_id is null or f.message_hash <> kms.message_hash(c.message))
+    and (f.message_hash is null or f.message_hash <> kms.message_hash(c.message))
   from (
-    select * from kms.ciphertexts
-    where (table_name, record_id, field) > (p_after[1], p_after[2]::uuid, p_after[3])
-      and (table_name, record_id, field) <= (p_upto[1], p_upto[2]::uuid, p_upto[3])
-    order by table_name, record_id, field limit 2000
+    -- The inner limit is for the planner, which knows nothing of the outer one.
+    select * from (
+      select * from kms.ciphertexts
+      where (table_name, record_id, field) > (p_after[1], p_after[2]::uuid, p_after[3])
+        and (table_name, record_id, field) <= (p_upto[1], p_upto[2]::uuid, p_upto[3])
+      order by table_name, record_id, field limit 2000
+    ) as w
+    order by table_name, record_id, field limit p_window
   ) as c
   cross join (values ('^(arn:aws[a-z-]*:kms:)[a-z0-9-]+(:[0-9]{12}:key/mrk-)')) as r (region)
   left join jsonb_each(p_targets) as t on t.key = c.data_class
   cross join lateral (
     select t.key || case t.value ->> 'scope' when 'owner' then ':' || c.owner_id else '' end
   ) as i (branch_key_id)
-  left join kms.branch_keys as b
-    on b.branch_key_id = i.branch_key_id and b.type = 'branch:ACTIVE'
-  left join kms.job_failures as f on f.job_id = p_job_id
-    and (f.table_name, f.record_id, f.field) = (c.table_name, c.record_id, c.field)
+  cross join lateral (
+    select (
+      select message_hash from kms.job_failures where job_id = p_job_id
+        and (table_name, record_id, field) = (c.table_name, c.record_id, c.field)
+    )
+  ) as f (message_hash)
   order by c.table_name, c.record_id, c.field
 $$;
-comment on function kms.reencrypt_scan(uuid, jsonb, text[], text[]) is
-  'The next 2000 ciphertexts of a range of keys (after, up to), whether the targets speak of their '
-  'class, and whether each is stale: under another keyring, branch key, version or key than it would '
-  'be written under now, and not known to fail as it is.';
+comment on function kms.reencrypt_scan(uuid, jsonb, text[], text[], integer) is
+  'The next ciphertexts of a range of keys (after, up to), 2000 at most, whether the targets speak of '
+  'their class, and whether each is stale: under another keyring, branch key, version or key than it '
+  'would be written under now, and not known to fail as it is.';
 
 -- ── Claim ──────────────────────────────────────────────────────────────────────────────────────
 create function kms.reencrypt_range(p_data_class text, out o_after text[], out o_upto text[])
@@ -109,7 +118,7 @@ comment on function kms.reencrypt_range(text) is
   'Before the first and behind the last key of a class''s table, or of both.';
 
 create function kms.reencrypt_chunk(
-  p_job_id uuid, p_targets jsonb, p_after text[], p_upto text[], p_limits jsonb,
+  p_job_id uuid, p_targets jsonb, p_after text[], p_upto text[], p_window integer, p_limits jsonb,
   out o_rows jsonb[], out o_fresh integer, out o_last text[]
 )
 language plpgsql stable set search_path = ''
@@ -120,7 +129,9 @@ declare
 begin
   o_rows := array[]::jsonb[];
   o_fresh := 0;
-  for v_item in select * from kms.reencrypt_scan(p_job_id, p_targets, p_after, p_upto) loop
+  for v_item in
+    select * from kms.reencrypt_scan(p_job_id, p_targets, p_after, p_upto, p_window)
+  loop
     if v_item.o_stale then
       v_bytes := v_bytes + length(v_item.o_message);
       exit when cardinality(o_rows) >= (p_limits ->> 'rows')::integer
@@ -137,9 +148,9 @@ begin
   end loop;
 end
 $$;
-comment on function kms.reencrypt_chunk(uuid, jsonb, text[], text[], jsonb) is
-  'The stale rows from a key on, as many as the limits allow, how many fresh ones were passed, and the '
-  'key of the last of either; that is null when there are none.';
+comment on function kms.reencrypt_chunk(uuid, jsonb, text[], text[], integer, jsonb) is
+  'The stale ones among the next rows of a range, as many as the limits allow, how many fresh ones '
+  'were passed, and the key of the last of either; that is null when there are none.';
 
 create function kms.reencrypt_give_up(p_actor jsonb, p_job kms.jobs, p_rows jsonb[]) returns void
 language plpgsql volatile set search_path = ''
@@ -188,6 +199,9 @@ as $$
 declare
   v_started constant timestamptz := clock_timestamp();
   v_last_pass constant integer := 20;
+  -- Rows looked at in one go: few when all are stale, many when none is.
+  v_window constant integer := 2000;
+  v_look integer;
   v_actor jsonb := kms.parse_actor(p_actor);
   v_limits jsonb := kms.parse_json(p_limits, 'p_limits', 'object');
   v_lease interval;
@@ -202,7 +216,7 @@ declare
   v_answer jsonb := jsonb_build_object('epoch', (select e.epoch from kms.key_epoch as e));
 begin
   perform kms.check_object(v_limits, 'p_limits', array['rows', 'bytes', 'lease_seconds']);
-  perform kms.read_integer(v_limits, 'rows', 'p_limits', 1, 1000, true);
+  v_look := kms.read_integer(v_limits, 'rows', 'p_limits', 1, 1000, true);
   perform kms.read_integer(v_limits, 'bytes', 'p_limits', 1, 16777216, true);
   v_lease := make_interval(
     secs => kms.read_integer(v_limits, 'lease_seconds', 'p_limits', 1, 600, true));
@@ -216,13 +230,15 @@ begin
   end if;
   v_targets := kms.parse_targets(p_targets, v_job.data_class);
 
+  select o_after, o_upto into v_after, v_upto from kms.reencrypt_range(v_job.data_class);
+
   -- First what somebody left behind.
   select * into v_chunk from kms.job_chunks
   where job_id = p_job_id and finished_at is null and lease_expires_at <= v_started
   order by lease_expires_at limit 1 for update skip locked;
   if found then
     select o_rows into v_rows from kms.reencrypt_chunk(
-      p_job_id, v_targets, v_chunk.after, v_chunk.upto, v_limits);
+      p_job_id, v_targets, coalesce(v_chunk.after, v_after), v_chunk.upto, v_window, v_limits);
     update kms.job_chunks
     set token = gen_random_uuid(), lease_expires_at = clock_timestamp() + v_lease,
       attempts = attempts + 1, worker = v_actor ->> 'actor_id',
@@ -234,11 +250,10 @@ begin
   end if;
 
   -- Then what nobody has had in this pass.
-  select o_after, o_upto into v_after, v_upto from kms.reencrypt_range(v_job.data_class);
   loop
     v_after := coalesce(v_job.position, v_after);
     select o_rows, o_fresh, o_last into v_rows, v_fresh, v_last
-    from kms.reencrypt_chunk(p_job_id, v_targets, v_after, v_upto, v_limits);
+    from kms.reencrypt_chunk(p_job_id, v_targets, v_after, v_upto, v_look, v_limits);
     exit when v_last is null;
     update kms.jobs
     set position = v_last, pass_found = pass_found + cardinality(v_rows),
@@ -259,6 +274,7 @@ begin
         'chunk', jsonb_build_object(
           'id', v_chunk.id, 'token', v_chunk.token, 'rows', to_jsonb(v_rows)));
     end if;
+    v_look := v_window;
     -- Others wait for the job meanwhile.
     if clock_timestamp() - v_started > interval '1 second' then
       return v_answer || jsonb_build_object('state', 'again', 'job', kms.job_json(v_job));
