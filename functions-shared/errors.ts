@@ -47,6 +47,11 @@ export const ERRORS = {
     title: "Under this configuration stored data could no longer be read",
     retryable: true,
   },
+  job_running: {
+    status: 409,
+    title: "A job is already working on this",
+    retryable: true,
+  },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,

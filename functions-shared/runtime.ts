@@ -5,7 +5,9 @@
 import type { CandidateKeys } from "./admin/candidate.ts";
 import { Configuration } from "./admin/configuration.ts";
 import { Erasures } from "./admin/erasures.ts";
+import { Jobs } from "./admin/jobs.ts";
 import { Live } from "./admin/live.ts";
+import { Reencryption } from "./admin/reencryption.ts";
 import { settle } from "./admin/stored-settings.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
@@ -13,6 +15,7 @@ import { noticingDestroyedKeys, type Rpc, supabaseRpc } from "./database/rpc.ts"
 import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
 import { erasureStore } from "./database/erasures.ts";
+import { jobStore, reencryptionStore } from "./database/jobs.ts";
 import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
   auditLog,
@@ -57,8 +60,10 @@ export interface Services {
   readonly erasures: Erasures;
   readonly health: Health;
   readonly intake: Intake;
+  readonly jobs: Jobs;
   readonly payments: Payments;
   readonly records: Records;
+  readonly reencryption: Reencryption;
   /** False when stored settings cannot be used, and the environment alone counts. */
   readonly settingsValid: boolean;
 }
@@ -254,10 +259,17 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     writers: { payment: writer("payment"), pii: writer("pii"), general: writer("general") },
     readers: [hierarchical, ...providers],
   });
+  // A cached branch key would hide an outage: this one asks the key service itself.
+  const direct = new FieldCipher({
+    ...config,
+    writers: { payment: provider, pii: provider, general: provider },
+    readers: providers,
+  });
   const fingerprints = new Fingerprints(branchKeys, {
     ttlMs: config.dataKeyTtlMs,
     workerSecret: workerSecret(config),
   });
+  const jobs = new Jobs(jobStore(rpc));
   const services = {
     audit,
     erasures: new Erasures({
@@ -268,12 +280,7 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     health: new Health({
       provider,
       cipher,
-      // A cached branch key would hide an outage: the health check asks the key service itself.
-      direct: new FieldCipher({
-        ...config,
-        writers: { payment: provider, pii: provider, general: provider },
-        readers: providers,
-      }),
+      direct,
       canaries: canaryStore(rpc),
       history: (report, regions) =>
         background(recordHealth(rpc, report, regions, config.workerRegion)),
@@ -284,8 +291,18 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
       fingerprints,
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
+    jobs,
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
+    reencryption: new Reencryption({
+      ...config,
+      cipher,
+      direct,
+      provider,
+      jobs,
+      store: reencryptionStore(rpc, () => cache.clear()),
+      background,
+    }),
   };
   const retire = () => {
     cache.retire();

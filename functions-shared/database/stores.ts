@@ -15,7 +15,7 @@ import type {
 import type { AuditLog } from "../telemetry/audit.ts";
 import type { Rpc } from "./rpc.ts";
 
-interface StoredField {
+export interface StoredField {
   readonly field: string;
   readonly message: string;
   readonly kms_key_arn: string;
@@ -228,7 +228,8 @@ function fromStored(stored: StoredField): EncryptedField {
   };
 }
 
-function toStored({ field, message, keyId, branchKey }: EncryptedField): StoredField {
+/** A field's columns in `kms.ciphertexts`. */
+export function toStored({ field, message, keyId, branchKey }: EncryptedField): StoredField {
   return {
     field,
     message,

@@ -4,10 +4,15 @@ import { type AppOptions, createApp } from "../http/app.ts";
 import { configRoutes, type ConfigServices } from "./admin/config.ts";
 import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
+import { type AdminJobServices, jobRoutes } from "./admin/jobs.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices & ConfigServices & AdminErasureServices;
+export type AdminServices =
+  & AdminHealthServices
+  & ConfigServices
+  & AdminErasureServices
+  & AdminJobServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
@@ -19,6 +24,7 @@ export function kmsAdminApp(
       ...healthRoutes<AdminServices>(),
       ...configRoutes<AdminServices>(),
       ...erasureRoutes<AdminServices>(),
+      ...jobRoutes<AdminServices>(),
     ],
   });
 }

@@ -36,10 +36,13 @@ export function readLimit(value: string | undefined): number {
   }]);
 }
 
-/** A cursor is the database's position in base64url; clients treat it as opaque. */
-export function encodeCursor(position: string | undefined): string | null {
+/**
+ * A cursor is the database's position in base64url; clients treat it as opaque. `scope` (ASCII) names the
+ * list and what it is filtered by: a cursor continues no other list.
+ */
+export function encodeCursor(position: string | undefined, scope = ""): string | null {
   if (position === undefined) return null;
-  return btoa(position).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  return btoa(scope + position).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
 }
 
 const POSITION =
@@ -52,11 +55,14 @@ function isDate(text: string): boolean {
 }
 
 /** @throws {SuiteError} validation_failed when the cursor is not one of ours. */
-export function decodeCursor(cursor: string | undefined): string | undefined {
+export function decodeCursor(cursor: string | undefined, scope = ""): string | undefined {
   if (cursor === undefined) return undefined;
   try {
-    const position = atob(cursor.replace(/-/g, "+").replace(/_/g, "/"));
-    if (POSITION.test(position) && isDate(position.slice(0, 19))) return position;
+    const text = atob(cursor.replace(/-/g, "+").replace(/_/g, "/"));
+    const position = text.slice(scope.length);
+    if (text.startsWith(scope) && POSITION.test(position) && isDate(position.slice(0, 19))) {
+      return position;
+    }
   } catch {
     // Not base64: the same answer as for base64 of something else.
   }

@@ -96,8 +96,8 @@ select is_empty(
   'every RPC is security definer'
 );
 select is(
-  (select count(*)::integer from suite_functions where nspname = 'public'), 28,
-  'there are 28 RPCs'
+  (select count(*)::integer from suite_functions where nspname = 'public'), 32,
+  'there are 32 RPCs'
 );
 
 -- ── Row level security ─────────────────────────────────────────────────────────────────────────

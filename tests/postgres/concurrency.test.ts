@@ -387,6 +387,40 @@ Deno.test("concurrent callers on Postgres", async (t) => {
       assertEquals(users, 3 * 30);
     });
 
+    await t.step("of jobs started at once one runs, and hands each row out once", async () => {
+      const owner = await newUser();
+      await store(Array.from({ length: CALLS }, () => card(owner)));
+      const options = [STORE_ACTOR, "reencrypt", '{"data_class": "payment"}'];
+      const starts = await together(
+        CALLS,
+        () =>
+          rpc<{ state: string; job: { id: string; total: number } }>(
+            service,
+            "kms_job_start",
+            options,
+          ),
+      );
+      assertEquals(starts.filter((start) => start?.state === "started").length, 1);
+      assertEquals(new Set(starts.map((start) => start?.job.id)).size, 1);
+
+      const { id = "", total = 0 } = starts[0]?.job ?? {};
+      const targets = '{"payment": {"keyring": "direct", "key_id": "another"}}';
+      const limits = JSON.stringify({ rows: 2, bytes: 1e6, lease_seconds: 600 });
+      const claims = await together(
+        total,
+        () =>
+          rpc<{ state: string; chunk?: { rows: { record_id: string; field: string }[] } }>(
+            service,
+            "kms_reencrypt_claim",
+            [STORE_ACTOR, id, targets, limits],
+          ),
+      );
+      const rows = claims.flatMap((claim) => claim?.chunk?.rows ?? []);
+      assertEquals(rows.length, total);
+      assertEquals(new Set(rows.map((row) => row.record_id + row.field)).size, total);
+      assert(claims.some((claim) => claim?.state === "busy"));
+    });
+
     await t.step("a backend killed in the middle loses nothing and leaves nothing", async () => {
       const owner = await newUser();
       const key = newKey();

@@ -149,6 +149,24 @@ async function hosted(t: Deno.TestContext, cluster: Cluster, cli: SupabaseCli): 
     await using service = connect(database.ownerUrl, "service_role");
     const owner = crypto.randomUUID();
     await admin.sql`insert into auth.users (id) values (${owner})`;
+    await rpc(service.sql, "kms_store", [STORE_ACTOR, JSON.stringify([card(owner)]), null]);
+    const started = await rpc<{ job: { id: string } }>(service.sql, "kms_job_start", [
+      ...[STORE_ACTOR, "reencrypt", '{"data_class": "payment"}'],
+    ]);
+    const jobId = started?.job.id ?? "";
+    const targets = (scope: string) =>
+      JSON.stringify({ payment: { keyring: "hierarchical", scope } });
+    const limits = JSON.stringify({ rows: 1, bytes: 1, lease_seconds: 60 });
+    const claim = await rpc<
+      { chunk: { id: string; token: string; rows: Record<string, string>[] } }
+    >(
+      service.sql,
+      "kms_reencrypt_claim",
+      [STORE_ACTOR, jobId, targets("class"), limits],
+    );
+    const { table_name, record_id, field, hash } = claim?.chunk.rows[0] ?? {};
+    const result = { table_name, record_id, field, hash };
+    const chunk = claim?.chunk ?? { id: "", token: "" };
     const attempts: [name: string, args: (string | null)[]][] = [
       ["kms_store", [STORE_ACTOR, `[{"number": "${CARD_NUMBER}"`, null]],
       ["kms_store", [STORE_ACTOR, JSON.stringify([{ ...card(owner), number: CARD_NUMBER }]), null]],
@@ -190,6 +208,31 @@ async function hosted(t: Deno.TestContext, cluster: Cluster, cli: SupabaseCli): 
       ["kms_health_record", [healthEntry({ checks: { config: CARD_NUMBER } })]],
       ["kms_health_record", [healthEntry({ regions: { [CARD_NUMBER]: "OPEN" } })]],
       ["kms_health_history", ["10", CARD_NUMBER]],
+      ["kms_job_start", [STORE_ACTOR, CARD_NUMBER, "{}"]],
+      ["kms_job_start", [STORE_ACTOR, "reencrypt", JSON.stringify({ data_class: CARD_NUMBER })]],
+      ["kms_jobs_list", ["10", CARD_NUMBER]],
+      ["kms_reencrypt_claim", [STORE_ACTOR, jobId, targets(CARD_NUMBER), limits]],
+      ["kms_reencrypt_claim", [STORE_ACTOR, jobId, targets("class"), CARD_NUMBER]],
+      ...["hash", "error_code", CARD_NUMBER].map(
+        (field): [string, (string | null)[]] => [
+          "kms_reencrypt_commit",
+          [
+            STORE_ACTOR,
+            chunk.id,
+            chunk.token,
+            JSON.stringify([{
+              ...result,
+              [field]: CARD_NUMBER,
+            }]),
+          ],
+        ],
+      ),
+      ["kms_reencrypt_commit", [
+        STORE_ACTOR,
+        chunk.id,
+        chunk.token,
+        JSON.stringify([{ ...result, ciphertext: { message: CARD_NUMBER } }]),
+      ]],
       ["kms_canary_put", ["payment", CARD_NUMBER, null]],
       ["kms_rate_limit_take", [`[{"${CARD_NUMBER}": 1}]`]],
       ["kms_rate_limit_take", [`[{"key": "k", "limit": ${CARD_NUMBER}, "seconds": 1}]`]],

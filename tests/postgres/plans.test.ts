@@ -1,6 +1,7 @@
 /** With many rows stored, every request still reads by index: its cost does not grow with the tables. */
 
 import { assert, assertEquals } from "@std/assert";
+import { createHash } from "node:crypto";
 import postgres from "postgres";
 import { startCluster } from "./cluster.ts";
 import { createHostedDatabase, HOSTED_OWNER } from "./hosted.ts";
@@ -25,6 +26,13 @@ const CARD = id("b", 7);
 const RECORD = id("c", 7);
 const HOARDED = id("b", OWNERS + 5);
 const CURSOR = `2026-06-01T00:00:00.000000Z|${id("b", 0)}`;
+const JOB = id("e", 1);
+const CHUNK = id("f", 1);
+const OWNED = { keyring: "hierarchical", scope: "owner" };
+const TARGETS = JSON.stringify({ payment: OWNED, pii: OWNED, general: OWNED });
+const LIMITS = JSON.stringify({ rows: 200, bytes: 2_000_000, lease_seconds: 60 });
+/** Of the message that every row has. */
+const HASH = createHash("sha256").update(`AgR4${"A".repeat(176)}`).digest("hex");
 const fingerprint = (n: number) => String(n).padStart(64, "f");
 
 const MANY = JSON.stringify(Array.from({ length: 100 }, (_, index) => {
@@ -93,6 +101,45 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     ...["card_fingerprints_one_per_owner", "card_fingerprints_pkey"],
     ...["idempotency_keys_by_owner", "idempotency_keys_pkey"],
     ...["branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
+  ]],
+  ["kms_job_start", [STORE_ACTOR, "reencrypt", '{"data_class": "pii"}'], [
+    "jobs_running",
+    "ciphertexts_by_encrypted_record",
+    "ciphertexts_pkey",
+    AUDIT,
+  ]],
+  ["kms_job_cancel", [STORE_ACTOR, JOB], ["jobs_running", AUDIT]],
+  ["kms_job_get", [JOB], ["jobs_pkey"]],
+  ["kms_job_next", ["reencrypt"], ["jobs_running"]],
+  ["kms_jobs_list", ["50", CURSOR], ["jobs_newest_first"]],
+  ["kms_job_failures", [JOB, "50", CURSOR], ["jobs_pkey", "job_failures_newest_first"]],
+  ["kms_job_release", [CHUNK, CHUNK], ["job_chunks_open"]],
+  ["kms_reencrypt_claim", [STORE_ACTOR, JOB, TARGETS, LIMITS], [
+    "jobs_running",
+    "jobs_pkey",
+    "job_chunks_open",
+    "ciphertexts_pkey",
+    "branch_keys_pkey",
+    "job_failures_one_per_row",
+  ]],
+  ["kms_reencrypt_commit", [
+    STORE_ACTOR,
+    CHUNK,
+    CHUNK,
+    JSON.stringify([{
+      table_name: "payment_methods",
+      record_id: CARD,
+      field: "number",
+      hash: HASH,
+      error_code: "decryption_failed",
+    }]),
+  ], [
+    "job_chunks_open",
+    "job_chunks_pkey",
+    "jobs_pkey",
+    "ciphertexts_pkey",
+    "job_failures_one_per_row",
+    AUDIT,
   ]],
   ["kms_health_record", [healthEntry()], ["health_history_newest_first"]],
   ["kms_health_history", ["50", CURSOR], ["health_history_newest_first"]],
@@ -185,6 +232,18 @@ const SEED = `
     (owner_id, actor, erased, branch_keys, audit_day, audit_seq, audit_hash, proof)
     select owner, '{}', '{}', '[]', '2026-01-01', n, repeat('0', 64), 'a.b.c'
     from seed where n <= ${OWNERS};
+  insert into kms.jobs (id, kind, status, data_class, dry_run, total, created_by, created_at, finished_at)
+    select pg_temp.nth('e', n), 'reencrypt', case n when 1 then 'running' else 'completed' end,
+      'payment', false, 1, 'seed', at, case n when 1 then null else at end from seed;
+  insert into kms.job_chunks (id, job_id, pass, upto, rows, token, lease_expires_at, worker,
+      request_id, done, unchanged, failed, finished_at)
+    select pg_temp.nth('f', n), pg_temp.nth('e', 1), 1, '{}', 1, pg_temp.nth('f', n),
+      '2040-01-01', 'seed', pg_temp.nth('f', n), c, c, c, case n when 1 then null else at end
+    from seed, lateral (values (case n when 1 then null else 0 end)) as r (c);
+  insert into kms.job_failures (id, job_id, table_name, record_id, field, data_class, error_code,
+      message_hash, created_at)
+    select pg_temp.nth('f', n), pg_temp.nth('e', 1), 'payment_methods', pg_temp.nth('b', n), 'number',
+      'payment', 'decryption_failed', repeat('0', 64), at from seed;
   insert into kms.health_history (checked_at, status, checks, regions, latency_ms, function_name)
     select now() - n * interval '1 minute', 'healthy', '{}', '{}', 1, 'f' from seed;
   insert into kms.rate_limits (key, seconds, used, ends_at)

@@ -53,6 +53,19 @@ Deno.test("a cursor that was given out is taken back, whatever its position", ()
   assertEquals(decodeCursor(undefined), undefined);
 });
 
+Deno.test("a cursor of one list is none of another", async () => {
+  const at = "2026-11-22T00:00:00.000000Z|0b9bd1a5-1111-4111-8111-111111111111";
+  const cursor = encodeCursor(at, "job 1 ") ?? "";
+  assertEquals(decodeCursor(cursor, "job 1 "), at);
+  for (const scope of ["", "job 2 ", "job 1", "job 1  "]) {
+    assertEquals(await violationsOf(() => decodeCursor(cursor, scope)), ["cursor invalid_cursor"]);
+    assertEquals(
+      await violationsOf(() => decodeCursor(encodeCursor(at, scope) ?? "", "job 1 ")),
+      ["cursor invalid_cursor"],
+    );
+  }
+});
+
 Deno.test("any other text is no cursor", async () => {
   const encode = (text: string) => encodeCursor(text) ?? "";
   const id = "0b9bd1a5-1111-4111-8111-111111111111";
