@@ -2,10 +2,13 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import { LegacyKeys } from "./admin/legacy/keys.ts";
+import { LegacyRows } from "./admin/legacy/rows.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
+import { legacyStore } from "./database/legacy.ts";
 import {
   auditLog,
   canaryStore,
@@ -30,6 +33,7 @@ import { EnvKeyProvider } from "./keys/providers/env.ts";
 import { GCP_KEYS } from "./keys/providers/gcp/names.ts";
 import { LazyKeyProvider } from "./keys/providers/rest/lazy-provider.ts";
 import { VAULT_KEYS } from "./keys/providers/vault/names.ts";
+import { legacyKeySources } from "./legacy-key-sources.ts";
 import { Payments } from "./payments/payments.ts";
 import { Records } from "./records/records.ts";
 import { Intake } from "./storage/intake.ts";
@@ -41,6 +45,8 @@ export interface Services {
   readonly audit: AuditLog;
   readonly health: Health;
   readonly intake: Intake;
+  readonly legacyKeys: LegacyKeys;
+  readonly legacyRows: LegacyRows;
   readonly payments: Payments;
   readonly records: Records;
 }
@@ -160,6 +166,11 @@ function buildServices(
     ttlMs: config.dataKeyTtlMs,
     workerSecret: workerSecret(config),
   });
+  const payments = new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit });
+  const encryptedRecords = new Records({ cipher, store: recordStore(rpc), audit });
+  const legacy = legacyStore(rpc);
+  const sources = legacyKeySources(config, aws);
+  const legacyKeys = new LegacyKeys({ store: legacy, sources, cipher, fingerprints, audit });
   return {
     aws,
     // Every read of a branch key brings the news; this one's own answer is of no use here.
@@ -184,8 +195,16 @@ function buildServices(
       fingerprints,
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
-    payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
-    records: new Records({ cipher, store: recordStore(rpc), audit }),
+    legacyKeys,
+    legacyRows: new LegacyRows({
+      ...config,
+      store: legacy,
+      keys: legacyKeys,
+      payments,
+      records: encryptedRecords,
+    }),
+    payments,
+    records: encryptedRecords,
   };
 }
 

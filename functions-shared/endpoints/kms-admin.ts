@@ -2,10 +2,11 @@
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
+import { type AdminLegacyServices, legacyRoutes } from "./admin/legacy.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & AdminLegacyServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
@@ -15,6 +16,7 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...legacyRoutes<AdminServices>(),
     ],
   });
 }

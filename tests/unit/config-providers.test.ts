@@ -23,6 +23,7 @@ Deno.test("gcp: project and credentials suffice; names come from application, cl
     keyRing: "parker-flight",
     keys: DEFAULT_KEYS,
     endpoint: "https://cloudkms.googleapis.com",
+    secretManagerEndpoint: "https://secretmanager.googleapis.com",
     credentials: {
       kind: "service_account",
       clientEmail: SERVICE_ACCOUNT.client_email,
