@@ -146,8 +146,8 @@ declare
   v_path text;
   v_n bigint;
   v_outcome text;
-  v_results jsonb := '{}';
-  v_entries jsonb := '[]';
+  v_results jsonb := jsonb_build_object();
+  v_entries jsonb := jsonb_build_array();
 begin
   perform from kms.legacy_keys where key_id = p_key_id for key share;
   if not found then
