@@ -95,7 +95,7 @@ export class EnvironmentReader {
     const value = this.#raw(set);
     if (value === "") return range.fallback;
     const number = /^\d{1,15}$/.test(value) ? Number(value) : NaN;
-    if (older !== "" && Number(older) !== number) {
+    if (older !== "" && set === name && Number(older) !== number) {
       this.fault(name, `must equal ${range.older} when both are set`);
     }
     if (number >= range.min && number <= range.max) return number;
