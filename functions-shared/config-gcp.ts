@@ -1,6 +1,6 @@
 /** The variables of the provider `gcp`: Google Cloud KMS. */
 import type { DataClass } from "./data-class.ts";
-import { type EnvironmentReader, perClass } from "./environment.ts";
+import { type Environment, type EnvironmentReader, perClass } from "./environment.ts";
 
 export interface GcpConfig {
   readonly project: string;
@@ -10,6 +10,8 @@ export interface GcpConfig {
   readonly keys: Readonly<Record<DataClass, string>>;
   /** Where Cloud KMS is reached, without a trailing slash. */
   readonly endpoint: string;
+  /** Where Secret Manager is reached, without a trailing slash: for the import of older keys only. */
+  readonly secretManagerEndpoint: string;
   readonly credentials:
     | {
       readonly kind: "service_account";
@@ -63,8 +65,24 @@ export function readGcp(
       name(`GOOGLE_KMS_${variable}_KEY`, `${names.appName}-${dataClass}-${names.environment}`)
     ),
     endpoint: read.serviceUrl("GOOGLE_KMS_ENDPOINT") || "https://cloudkms.googleapis.com",
+    secretManagerEndpoint: read.serviceUrl("GOOGLE_SECRET_MANAGER_ENDPOINT") ||
+      "https://secretmanager.googleapis.com",
     credentials: readCredentials(read, required),
   };
+}
+
+/**
+ * The environment with the file of GOOGLE_APPLICATION_CREDENTIALS read into GOOGLE_CREDENTIALS_JSON, unless
+ * other credentials are set. For command lines: an edge function has no files.
+ */
+export function withCredentialsFile(
+  env: Environment,
+  readTextFile: (path: string) => string,
+): Environment {
+  const path = env.GOOGLE_APPLICATION_CREDENTIALS?.trim() ?? "";
+  const others = [env.GOOGLE_CREDENTIALS_JSON, env.GOOGLE_ACCESS_TOKEN];
+  if (path === "" || others.some((value) => value !== undefined && value.trim() !== "")) return env;
+  return { ...env, GOOGLE_CREDENTIALS_JSON: readTextFile(path) };
 }
 
 function readCredentials(read: EnvironmentReader, required: string): GcpConfig["credentials"] {

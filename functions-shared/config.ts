@@ -57,6 +57,13 @@ export interface Config {
   readonly vault: VaultConfig | undefined;
   /** Input key material of the `env` provider, at least 32 bytes. */
   readonly encryptionKey: Uint8Array | undefined;
+  /** What the key management guide's setups left: see docs/import.md. */
+  readonly legacy: {
+    /** Id of the key that an import means when it names none. */
+    readonly keyId: string;
+    /** `ENCRYPTION_KEY` as it was set: that guide's program derived its key from the text. */
+    readonly encryptionKey: string | undefined;
+  };
   /** Which keyring writes a class's messages; both are always read. */
   readonly keyrings: Readonly<Record<DataClass, "hierarchical" | "direct">>;
   /** One branch key a class, or one an owner. */
@@ -110,6 +117,11 @@ export const CARD_BRANDS = [
   "jcb",
   "unionpay",
 ] as const;
+
+/** A name in Parameter Store, Secret Manager and Vault alike, and safe in a URL. */
+export const LEGACY_KEY_ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+export const LEGACY_KEY_ID_CONSTRAINT =
+  "must be 1 to 64 letters, digits, dots, underscores or hyphens, the first a letter or digit";
 
 const MIN_PRODUCTION_HEALTH_CACHE_MS = 1_000;
 const MAX_PRODUCTION_CONFIG_CACHE_MS = 300_000;
@@ -167,13 +179,26 @@ export function loadConfig(env: Environment): Config {
       ? readVault(read, names, "when there are Vault credentials")
       : undefined,
     encryptionKey: readEncryptionKey(read, provider === "env"),
+    legacy: {
+      keyId: read.text("KMS_KEY_ID", {
+        pattern: LEGACY_KEY_ID,
+        constraint: LEGACY_KEY_ID_CONSTRAINT,
+        fallback: "default",
+      }),
+      encryptionKey: read.text("ENCRYPTION_KEY", {}) || undefined,
+    },
     keyrings: perClass((name) =>
       read.oneOf(`KMS_${name}_KEYRING`, ["hierarchical", "direct"], "hierarchical")
     ),
     branchKeyScopes: perClass((name) =>
       read.oneOf(`KMS_${name}_BRANCH_KEY_SCOPE`, ["class", "owner"], "class")
     ),
-    kmsTimeoutMs: read.integer("KMS_TIMEOUT_MS", { min: 100, max: 120_000, fallback: 10_000 }),
+    kmsTimeoutMs: read.integer("KMS_TIMEOUT_MS", {
+      older: "KMS_TIMEOUT",
+      min: 100,
+      max: 120_000,
+      fallback: 10_000,
+    }),
     kmsAttemptTimeoutMs: read.integer("KMS_ATTEMPT_TIMEOUT_MS", {
       min: 50,
       max: 60_000,
@@ -186,6 +211,7 @@ export function loadConfig(env: Environment): Config {
       fallback: 3,
     }),
     dataKeyTtlMs: read.integer("KMS_DATA_KEY_TTL_MS", {
+      older: "KMS_CACHE_TTL",
       min: 0,
       max: 3_600_000,
       fallback: 300_000,

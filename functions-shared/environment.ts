@@ -85,12 +85,21 @@ export class EnvironmentReader {
     return this.oneOf(name, ["true", "false"], fallback ? "true" : "false") === "true";
   }
 
-  integer(name: string, range: { min: number; max: number; fallback: number }): number {
-    const value = this.#raw(name);
+  /** `older`: another spelling, in the same unit. */
+  integer(
+    name: string,
+    range: { min: number; max: number; fallback: number; older?: string },
+  ): number {
+    const older = range.older === undefined ? "" : this.#raw(range.older);
+    const set = this.#raw(name) === "" && older !== "" ? range.older ?? name : name;
+    const value = this.#raw(set);
     if (value === "") return range.fallback;
     const number = /^\d{1,15}$/.test(value) ? Number(value) : NaN;
+    if (older !== "" && set === name && Number(older) !== number) {
+      this.fault(name, `must equal ${range.older} when both are set`);
+    }
     if (number >= range.min && number <= range.max) return number;
-    this.fault(name, `must be a whole number from ${range.min} to ${range.max}`);
+    this.fault(set, `must be a whole number from ${range.min} to ${range.max}`);
     return range.fallback;
   }
 

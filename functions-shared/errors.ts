@@ -52,6 +52,16 @@ export const ERRORS = {
     title: "A job is already working on this",
     retryable: true,
   },
+  legacy_key_conflict: {
+    status: 409,
+    title: "Another key was imported under this id",
+    retryable: true,
+  },
+  legacy_key_in_use: {
+    status: 409,
+    title: "Staged rows still need this key",
+    retryable: true,
+  },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,
@@ -62,6 +72,11 @@ export const ERRORS = {
   sensitive_authentication_data: {
     status: 422,
     title: "Card verification codes, PINs and track data are never accepted",
+    retryable: false,
+  },
+  key_import_failed: {
+    status: 422,
+    title: "The key could not be imported",
     retryable: false,
   },
   idempotency_key_reused: {

@@ -6,6 +6,8 @@ import type { CandidateKeys } from "./admin/candidate.ts";
 import { Configuration } from "./admin/configuration.ts";
 import { Erasures } from "./admin/erasures.ts";
 import { Jobs } from "./admin/jobs.ts";
+import { LegacyKeys } from "./admin/legacy/keys.ts";
+import { LegacyRows } from "./admin/legacy/rows.ts";
 import { Live } from "./admin/live.ts";
 import { Reencryption } from "./admin/reencryption.ts";
 import { settle } from "./admin/stored-settings.ts";
@@ -16,6 +18,7 @@ import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
 import { erasureStore } from "./database/erasures.ts";
 import { jobStore, reencryptionStore } from "./database/jobs.ts";
+import { legacyStore } from "./database/legacy.ts";
 import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
   auditLog,
@@ -47,6 +50,7 @@ import { GCP_KEYS } from "./keys/providers/gcp/names.ts";
 import { LazyKeyProvider } from "./keys/providers/rest/lazy-provider.ts";
 import { VAULT_KEYS } from "./keys/providers/vault/names.ts";
 import { SettingsSeal } from "./keys/settings-seal.ts";
+import { legacyKeySources } from "./legacy-key-sources.ts";
 import { Payments } from "./payments/payments.ts";
 import { Records } from "./records/records.ts";
 import { Intake } from "./storage/intake.ts";
@@ -61,6 +65,8 @@ export interface Services {
   readonly health: Health;
   readonly intake: Intake;
   readonly jobs: Jobs;
+  readonly legacyKeys: LegacyKeys;
+  readonly legacyRows: LegacyRows;
   readonly payments: Payments;
   readonly records: Records;
   readonly reencryption: Reencryption;
@@ -269,6 +275,11 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     ttlMs: config.dataKeyTtlMs,
     workerSecret: workerSecret(config),
   });
+  const payments = new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit });
+  const encryptedRecords = new Records({ cipher, store: recordStore(rpc), audit });
+  const legacy = legacyStore(rpc);
+  const sources = legacyKeySources(config, aws);
+  const legacyKeys = new LegacyKeys({ store: legacy, sources, cipher, fingerprints, audit });
   const jobs = new Jobs(jobStore(rpc));
   const services = {
     audit,
@@ -292,8 +303,16 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
     jobs,
-    payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
-    records: new Records({ cipher, store: recordStore(rpc), audit }),
+    legacyKeys,
+    legacyRows: new LegacyRows({
+      ...config,
+      store: legacy,
+      keys: legacyKeys,
+      payments,
+      records: encryptedRecords,
+    }),
+    payments,
+    records: encryptedRecords,
     reencryption: new Reencryption({
       ...config,
       cipher,

@@ -8,6 +8,7 @@ import type { EncryptedRecord, RecordStore } from "../records/store.ts";
 import type {
   IdempotencyState,
   IntakeStore,
+  PreparedItem,
   RowReference,
   SealedRow,
   StoredItem,
@@ -55,12 +56,9 @@ export function intakeStore(rpc: Rpc): IntakeStore {
       });
     },
     async store(actor, items, lease) {
-      const stored = items.map((item) =>
-        "ciphertexts" in item ? { ...item, ciphertexts: item.ciphertexts.map(toStored) } : item
-      );
       const answer = await rpc<{ results: StoredItem[] }>("kms_store", {
         p_actor: JSON.stringify(actor),
-        p_items: JSON.stringify(stored),
+        p_items: JSON.stringify(items.map(storedItem)),
         p_idempotency: JSON.stringify({
           scope: lease.scope,
           key_hash: lease.keyHash,
@@ -226,6 +224,11 @@ function fromStored(stored: StoredField): EncryptedField {
       ? {}
       : { branchKey: { id: stored.branch_key_id, version: stored.branch_key_version } },
   };
+}
+
+/** An item as the database's functions take it. */
+export function storedItem(item: PreparedItem): unknown {
+  return "ciphertexts" in item ? { ...item, ciphertexts: item.ciphertexts.map(toStored) } : item;
 }
 
 /** A field's columns in `kms.ciphertexts`. */

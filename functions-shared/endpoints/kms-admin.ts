@@ -5,6 +5,7 @@ import { configRoutes, type ConfigServices } from "./admin/config.ts";
 import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 import { type AdminJobServices, jobRoutes } from "./admin/jobs.ts";
+import { type AdminLegacyServices, legacyRoutes } from "./admin/legacy.ts";
 
 export const NAME = "kms-admin";
 
@@ -12,7 +13,8 @@ export type AdminServices =
   & AdminHealthServices
   & ConfigServices
   & AdminErasureServices
-  & AdminJobServices;
+  & AdminJobServices
+  & AdminLegacyServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
@@ -25,6 +27,7 @@ export function kmsAdminApp(
       ...configRoutes<AdminServices>(),
       ...erasureRoutes<AdminServices>(),
       ...jobRoutes<AdminServices>(),
+      ...legacyRoutes<AdminServices>(),
     ],
   });
 }

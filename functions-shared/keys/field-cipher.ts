@@ -26,7 +26,7 @@ export interface FieldIdentity {
   readonly dataClass: DataClass;
   /** User id. */
   readonly owner: string;
-  readonly table: "payment_methods" | "encrypted_records" | "health_canaries";
+  readonly table: "payment_methods" | "encrypted_records" | "health_canaries" | "legacy_keys";
   /** Row id. */
   readonly record: string;
   readonly field: string;

@@ -3,6 +3,7 @@ import * as v from "valibot";
 import { SuiteError, validationFailed } from "../errors.ts";
 import type { EncryptedField, FieldCipher, FieldIdentity } from "../keys/field-cipher.ts";
 import type { Fingerprints } from "../keys/fingerprints.ts";
+import { timingSafeEqual } from "../message/primitives.ts";
 import { auditedReveals } from "../storage/reveal.ts";
 import type { Page, PreparedItem, RowReference } from "../storage/store.ts";
 import type { Actor, AuditLog } from "../telemetry/audit.ts";
@@ -213,6 +214,30 @@ export class Payments {
       if (values instanceof SuiteError) return values;
       return row === undefined ? new SuiteError("not_found") : toRevealed(row, values);
     });
+  }
+
+  /**
+   * Whether the stored card is this one, by decrypting all of it; undefined when there is no such card.
+   * The plaintext stays in here.
+   * @throws {SuiteError} decryption_failed, kms_*, database_unavailable.
+   */
+  async holds(
+    { ownerId, id }: RowReference,
+    number: string,
+    signal?: AbortSignal,
+  ): Promise<boolean | undefined> {
+    const [stored] = await this.#store.readSealed([{ ownerId, id }]);
+    if (stored === undefined) return undefined;
+    const expected = new TextEncoder().encode(JSON.stringify(number));
+    let same = false;
+    for (const { field, message } of stored.fields) {
+      const of = identity(ownerId, id, field as PaymentField);
+      const plaintext = await this.#cipher.decrypt(of, message, signal);
+      if (field === "number") same = timingSafeEqual(plaintext, expected);
+      plaintext.fill(0);
+    }
+    expected.fill(0);
+    return same;
   }
 
   #encrypt(

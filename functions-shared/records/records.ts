@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { SuiteError, validationFailed } from "../errors.ts";
 import type { FieldCipher, FieldIdentity } from "../keys/field-cipher.ts";
+import { timingSafeEqual } from "../message/primitives.ts";
 import { auditedReveal } from "../storage/reveal.ts";
 import type { Page, PreparedItem, RowReference } from "../storage/store.ts";
 import type { Actor, AuditLog } from "../telemetry/audit.ts";
@@ -96,6 +97,25 @@ export class Records {
   /** @throws {SuiteError} not_found. */
   async delete(actor: Actor, ownerId: string, id: string): Promise<void> {
     if (!await this.#store.delete(actor, ownerId, id)) throw new SuiteError("not_found");
+  }
+
+  /** As `Payments.holds`. */
+  async holds(
+    { ownerId, id }: RowReference,
+    data: RecordInput["data"],
+    signal?: AbortSignal,
+  ): Promise<boolean | undefined> {
+    const [stored] = await this.#store.readSealed([{ ownerId, id }]);
+    if (stored === undefined) return undefined;
+    const sealed = stored.fields.find(({ field }) => field === FIELD);
+    if (sealed === undefined) return false;
+    const expected = new TextEncoder().encode(JSON.stringify(data));
+    const of = identity(ownerId, id, stored.row.data_class);
+    const plaintext = await this.#cipher.decrypt(of, sealed.message, signal);
+    const same = timingSafeEqual(plaintext, expected);
+    plaintext.fill(0);
+    expected.fill(0);
+    return same;
   }
 
   /** As `Payments.reveal`. */

@@ -7,13 +7,15 @@ import { KmsService } from "./kms/service.ts";
 import { KeyStore } from "./kms/store.ts";
 import { AwsServer } from "./server.ts";
 import { type AwsState, createState, memoryKeeper, StateFile, type StateKeeper } from "./state.ts";
+import { SsmService } from "./ssm/service.ts";
+import { ParameterStore } from "./ssm/store.ts";
 import { StsService } from "./sts/service.ts";
 import type { CallRecord, ClockSwitch, LocalAws, LocalAwsOptions } from "./types.ts";
 
 const MAX_CALLS = 100_000;
 
 /**
- * Starts KMS, STS and CloudWatch on 127.0.0.1. Rejects with StateFileError when the state file is in use or
+ * Starts KMS, STS, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the state file is in use or
  * unreadable, and with the system's error (`code` EADDRINUSE) when the port is taken.
  */
 export async function startLocalAws(options: LocalAwsOptions = {}): Promise<LocalAws> {
@@ -34,10 +36,15 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
   const clock = new Clock(options.now ?? Date.now);
   const identities = new Identities(identityState, options.roles ?? []);
   const store = new KeyStore(state.kms, () => keeper.markStale());
+  const parameters = new ParameterStore(
+    state.ssm ?? { parameters: [] },
+    () => keeper.markStale(),
+  );
   const snapshot = (): AwsState => ({
     version: 1,
     identities: identityState,
     kms: store.snapshot(),
+    ssm: parameters.snapshot(),
   });
   const keeper: StateKeeper = file?.keep(snapshot) ?? memoryKeeper;
   if (file?.state === null) keeper.markStale();
@@ -47,6 +54,12 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
     store,
     identities,
     replicationMs: options.replicationMs ?? 0,
+    durable: () => keeper.durable(),
+  });
+  const ssm = new SsmService({
+    store: parameters,
+    kms,
+    accountId: identities.accountId,
     durable: () => keeper.durable(),
   });
   const faults = new Faults();
@@ -59,7 +72,7 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
     calls = [];
   };
   const server = new AwsServer({
-    services: [kms, new StsService(identities), new CloudWatchService()],
+    services: [kms, new StsService(identities), new CloudWatchService(), ssm],
     identities,
     faults,
     now: () => clock.now(),

@@ -6,11 +6,14 @@
 
 import { createIdentityState, type IdentityState } from "./iam/identities.ts";
 import type { KmsState } from "./kms/model.ts";
+import type { SsmState } from "./ssm/store.ts";
 
 export interface AwsState {
   readonly version: 1;
   readonly identities: IdentityState;
   readonly kms: KmsState;
+  /** Absent from files that an earlier local AWS wrote. */
+  readonly ssm?: SsmState;
 }
 
 export class StateFileError extends Error {

@@ -7,6 +7,7 @@ const STATUSES = {
   UNAUTHENTICATED: 401,
   PERMISSION_DENIED: 403,
   NOT_FOUND: 404,
+  ALREADY_EXISTS: 409,
 } as const;
 
 export class GcpError extends Error {
@@ -20,6 +21,23 @@ export class GcpError extends Error {
       status: STATUSES[status],
       body: { error: { code: STATUSES[status], message, status } },
     };
+  }
+}
+
+/** `held`: of the caller's token; undefined without one. @throws {GcpError} */
+export function requireScope(
+  held: readonly string[] | undefined,
+  accepted: readonly string[],
+): void {
+  if (held === undefined) {
+    throw new GcpError(
+      "UNAUTHENTICATED",
+      "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie " +
+        "or other valid authentication credential.",
+    );
+  }
+  if (!held.some((scope) => accepted.includes(scope))) {
+    throw new GcpError("PERMISSION_DENIED", "Request had insufficient authentication scopes.");
   }
 }
 

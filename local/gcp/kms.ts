@@ -4,9 +4,10 @@
  */
 import { crc32c } from "../../functions-shared/keys/providers/gcp/crc32c.ts";
 import { base64Text, type RestReply, type RestRequest } from "../rest/server.ts";
-import { GcpError, NO_SUCH_PAGE } from "./errors.ts";
+import { GcpError, NO_SUCH_PAGE, requireScope } from "./errors.ts";
 import type { CryptoKeyRecord } from "./keys.ts";
 import { checkedField, readMessage } from "./messages.ts";
+import { KMS_SCOPE, PLATFORM_SCOPE } from "./tokens.ts";
 import type { Permission } from "./types.ts";
 
 const TARGET =
@@ -39,7 +40,8 @@ export interface KmsState {
   readonly ring: string;
   readonly keys: ReadonlyMap<string, CryptoKeyRecord>;
   readonly permissions: ReadonlySet<Permission>;
-  readonly authenticated: boolean;
+  /** Of the caller's token; undefined without one. */
+  readonly scopes: readonly string[] | undefined;
 }
 
 export function answerKms(request: RestRequest, state: KmsState): RestReply {
@@ -58,13 +60,7 @@ function perform(
   request: RestRequest,
   state: KmsState,
 ): Record<string, unknown> {
-  if (!state.authenticated) {
-    throw new GcpError(
-      "UNAUTHENTICATED",
-      "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie " +
-        "or other valid authentication credential.",
-    );
-  }
+  requireScope(state.scopes, [KMS_SCOPE, PLATFORM_SCOPE]);
   const permission = PERMISSIONS[operation];
   if (!state.permissions.has(permission) || !name.startsWith(state.ring)) {
     throw new GcpError(

@@ -1,8 +1,9 @@
-/** A local Google Cloud: Cloud KMS and the token endpoint, in memory, on 127.0.0.1. */
+/** A local Google Cloud: Cloud KMS, Secret Manager and the token endpoint, in memory, on 127.0.0.1. */
 import { startRestServer } from "../rest/server.ts";
 import { NO_SUCH_PAGE } from "./errors.ts";
 import { CryptoKeyRecord } from "./keys.ts";
 import { answerKms, parseCall } from "./kms.ts";
+import { answerSecrets, parseSecretCall, SecretRecord } from "./secrets.ts";
 import { ServiceAccount } from "./tokens.ts";
 import { ALL_PERMISSIONS, type LocalGcp, type LocalGcpOptions, type Permission } from "./types.ts";
 
@@ -14,6 +15,7 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
   const ring = `projects/${project}/locations/${location}/keyRings/${keyRing}/cryptoKeys/`;
   const account = await ServiceAccount.create(project, now);
   const keys = new Map<string, CryptoKeyRecord>();
+  const secrets = new Map<string, SecretRecord>();
   let permissions: ReadonlySet<Permission> = new Set(ALL_PERMISSIONS);
   const named = (name: string): CryptoKeyRecord => {
     const key = keys.get(ring + name);
@@ -23,15 +25,19 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
   let endpoint = "";
   const server = await startRestServer(port, {
     operation: (request) =>
-      request.path === "/token" ? "Token" : parseCall(request)?.operation ?? "Unknown",
+      request.path === "/token"
+        ? "Token"
+        : parseCall(request)?.operation ?? parseSecretCall(request)?.operation ?? "Unknown",
     answer: (request) => {
       if (request.path === "/token") {
         return request.method === "POST"
           ? account.exchange(request, `${endpoint}/token`)
           : NO_SUCH_PAGE;
       }
-      const authenticated = account.accepts(request.headers.authorization);
-      return answerKms(request, { ring, keys, permissions, authenticated });
+      const scopes = account.scopesOf(request.headers.authorization);
+      return parseSecretCall(request) === undefined
+        ? answerKms(request, { ring, keys, permissions, scopes })
+        : answerSecrets(request, { project, secrets, permissions, scopes, now: now() });
     },
   });
   endpoint = server.endpoint;
@@ -47,6 +53,15 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
     },
     rotate: (name) => named(name).rotate(now()),
     setState: (name, version, state) => named(name).setState(version, state),
+    putSecret(name, data) {
+      const resource = `projects/${project}/secrets/${name}`;
+      const secret = secrets.get(resource) ?? new SecretRecord(resource, now());
+      secrets.set(resource, secret);
+      secret.add(data, now());
+    },
+    setSecretState(name, version, state) {
+      secrets.get(`projects/${project}/secrets/${name}`)?.setState(version, state);
+    },
     setPermissions(granted) {
       permissions = new Set(granted);
     },

@@ -6,10 +6,9 @@ import { exportPKCS8, generateKeyPair, jwtVerify } from "jose";
 import type { RestReply, RestRequest } from "../rest/server.ts";
 
 const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer";
-const SCOPES = [
-  "https://www.googleapis.com/auth/cloudkms",
-  "https://www.googleapis.com/auth/cloud-platform",
-];
+export const KMS_SCOPE = "https://www.googleapis.com/auth/cloudkms";
+export const PLATFORM_SCOPE = "https://www.googleapis.com/auth/cloud-platform";
+const SCOPES = [KMS_SCOPE, PLATFORM_SCOPE];
 /** How far an assertion's clock may be ahead, and the longest it may live, seconds. */
 const SKEW_SECONDS = 300;
 const MAX_LIFE_SECONDS = 3600;
@@ -21,7 +20,7 @@ export class ServiceAccount {
   readonly #project: string;
   readonly #publicKey: PublicKey;
   readonly #now: () => number;
-  readonly #tokens = new Map<string, number>();
+  readonly #tokens = new Map<string, { readonly expiresAt: number; readonly scopes: string[] }>();
   readonly privateKeyPem: string;
 
   private constructor(project: string, publicKey: PublicKey, pem: string, now: () => number) {
@@ -54,20 +53,22 @@ export class ServiceAccount {
     });
   }
 
-  issue(lifeSeconds = TOKEN_LIFE_SECONDS): string {
+  issue(lifeSeconds = TOKEN_LIFE_SECONDS, scopes = [PLATFORM_SCOPE]): string {
     const token = `ya29.${crypto.randomUUID()}${crypto.randomUUID()}`;
-    this.#tokens.set(token, this.#now() + lifeSeconds * 1000);
+    this.#tokens.set(token, { expiresAt: this.#now() + lifeSeconds * 1000, scopes });
     return token;
   }
 
   expireAll(): void {
-    for (const token of this.#tokens.keys()) this.#tokens.set(token, this.#now());
+    for (const [token, { scopes }] of this.#tokens) {
+      this.#tokens.set(token, { expiresAt: this.#now(), scopes });
+    }
   }
 
-  /** Whether the header carries a token that is one and has not expired. */
-  accepts(authorization: string | undefined): boolean {
-    const token = /^Bearer (\S+)$/.exec(authorization ?? "")?.[1] ?? "";
-    return (this.#tokens.get(token) ?? -Infinity) > this.#now();
+  /** The scopes of the token that the header carries; undefined when it is none, or has expired. */
+  scopesOf(authorization: string | undefined): readonly string[] | undefined {
+    const token = this.#tokens.get(/^Bearer (\S+)$/.exec(authorization ?? "")?.[1] ?? "");
+    return token !== undefined && token.expiresAt > this.#now() ? token.scopes : undefined;
   }
 
   async exchange(request: RestRequest, tokenUri: string): Promise<RestReply> {
@@ -82,15 +83,17 @@ export class ServiceAccount {
     if (assertion === null) {
       return refusal("invalid_request", "Missing required parameter: assertion");
     }
-    const fault = await this.#faultOf(assertion, tokenUri);
-    if (fault !== undefined) return fault;
+    const scopes = await this.#scopesOf(assertion, tokenUri);
+    if (!Array.isArray(scopes)) return scopes;
+    const token = this.issue(TOKEN_LIFE_SECONDS, scopes);
     return {
       status: 200,
-      body: { access_token: this.issue(), expires_in: TOKEN_LIFE_SECONDS, token_type: "Bearer" },
+      body: { access_token: token, expires_in: TOKEN_LIFE_SECONDS, token_type: "Bearer" },
     };
   }
 
-  async #faultOf(assertion: string, tokenUri: string): Promise<RestReply | undefined> {
+  /** What the assertion asks for, or why it is refused. */
+  async #scopesOf(assertion: string, tokenUri: string): Promise<string[] | RestReply> {
     let claims;
     try {
       const options = { algorithms: ["RS256"], currentDate: new Date(this.#now()) };
@@ -102,7 +105,9 @@ export class ServiceAccount {
     const { iss, aud, scope, iat = 0, exp = 0 } = claims;
     if (iss !== this.email) return refusal("invalid_grant", "Invalid grant: account not found");
     if (aud !== tokenUri) return refusal("invalid_grant", "Invalid JWT: Failed audience check.");
-    if (typeof scope !== "string" || !scope.split(" ").some((one) => SCOPES.includes(one))) {
+    const asked = typeof scope === "string" ? scope.split(" ") : [];
+    const scopes = asked.filter((one) => SCOPES.includes(one));
+    if (scopes.length === 0) {
       return refusal("invalid_scope", "Invalid OAuth scope or ID token audience provided.");
     }
     const now = this.#now() / 1000;
@@ -113,6 +118,7 @@ export class ServiceAccount {
           "Check your iat and exp values in the JWT claim.",
       );
     }
+    return scopes;
   }
 }
 

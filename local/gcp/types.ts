@@ -5,12 +5,18 @@ export type VersionState = "ENABLED" | "DISABLED" | "DESTROY_SCHEDULED" | "DESTR
 export type Permission =
   | "cloudkms.cryptoKeyVersions.useToEncrypt"
   | "cloudkms.cryptoKeyVersions.useToDecrypt"
-  | "cloudkms.cryptoKeys.get";
+  | "cloudkms.cryptoKeys.get"
+  | "secretmanager.secrets.create"
+  | "secretmanager.versions.add"
+  | "secretmanager.versions.access";
 
 export const ALL_PERMISSIONS: readonly Permission[] = [
   "cloudkms.cryptoKeyVersions.useToEncrypt",
   "cloudkms.cryptoKeyVersions.useToDecrypt",
   "cloudkms.cryptoKeys.get",
+  "secretmanager.secrets.create",
+  "secretmanager.versions.add",
+  "secretmanager.versions.access",
 ];
 
 export interface LocalGcpOptions {
@@ -20,7 +26,7 @@ export interface LocalGcpOptions {
   readonly now?: () => number;
 }
 
-/** Cloud KMS and the token endpoint of a project with one key ring and one service account. */
+/** Cloud KMS, Secret Manager and the token endpoint of a project with one key ring and one service account. */
 export interface LocalGcp extends RestServer {
   readonly project: string;
   readonly location: string;
@@ -34,6 +40,9 @@ export interface LocalGcp extends RestServer {
   /** Makes a new version the primary one; answers its number. */
   rotate(name: string): number;
   setState(name: string, version: number, state: VersionState): void;
+  /** As `gcloud secrets create` and `gcloud secrets versions add`: a new version of the secret. */
+  putSecret(name: string, data: Uint8Array): void;
+  setSecretState(name: string, version: number, state: "ENABLED" | "DISABLED" | "DESTROYED"): void;
   /** What the service account may do in the ring; everything at first. */
   setPermissions(permissions: readonly Permission[]): void;
   /** A token of the service account, as `gcloud auth print-access-token` gives one. */

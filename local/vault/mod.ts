@@ -1,5 +1,6 @@
-/** A local Vault: Transit engine, tokens and AppRole, in memory, on 127.0.0.1. */
+/** A local Vault: Transit and key/value engines, tokens and AppRole, in memory, on 127.0.0.1. */
 import { startRestServer } from "../rest/server.ts";
+import { KeyValueEngine } from "./key-value.ts";
 import { answerVault, operationOf } from "./routes.ts";
 import { Tokens } from "./tokens.ts";
 import { TransitEngine } from "./transit.ts";
@@ -11,6 +12,8 @@ export async function startLocalVault(options: LocalVaultOptions = {}): Promise<
   const { port = 0, namespace, mount = "transit", now = Date.now } = options;
   const tokens = new Tokens(now);
   const transit = new TransitEngine(now);
+  const kvMount = "secret";
+  const keyValue = new KeyValueEngine(now);
   // The least that the suite needs, as docs/key-providers.md has it.
   tokens.setPolicy("suite", {
     [`${mount}/encrypt/*`]: ["update"],
@@ -22,14 +25,18 @@ export async function startLocalVault(options: LocalVaultOptions = {}): Promise<
   let role: TokenOptions = {};
   let sealed = false;
   const server = await startRestServer(port, {
-    operation: (request) => operationOf(request, mount),
+    operation: (request) => operationOf(request, { mount, kvMount }),
     answer: (request) =>
-      answerVault(request, { namespace, mount, tokens, transit, roleId, secretId, role, sealed }),
+      answerVault(request, {
+        ...{ namespace, mount, kvMount, tokens, transit, keyValue },
+        ...{ roleId, secretId, role, sealed },
+      }),
   });
   return {
     ...server,
     namespace,
     mount,
+    kvMount,
     roleId,
     secretId,
     setRole(changed) {
@@ -43,6 +50,10 @@ export async function startLocalVault(options: LocalVaultOptions = {}): Promise<
     rotate: (name) => transit.rotate(name),
     setMinDecryptionVersion: (name, version) => transit.setMinDecryptionVersion(name, version),
     deleteKey: (name) => transit.delete(name),
+    putSecret(path, data) {
+      keyValue.write(path, { data });
+    },
+    deleteSecret: (path) => keyValue.delete(path),
     setSealed(next) {
       sealed = next;
     },

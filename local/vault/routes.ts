@@ -1,6 +1,7 @@
 /** Vault's HTTP API, as far as the suite needs it: which path asks for what, and who may. */
 import type { RestReply, RestRequest } from "../rest/server.ts";
 import { PERMISSION_DENIED, VaultError } from "./errors.ts";
+import type { KeyValueEngine } from "./key-value.ts";
 import type { TokenRecord, Tokens } from "./tokens.ts";
 import type { TransitEngine } from "./transit.ts";
 import type { TokenOptions } from "./types.ts";
@@ -8,18 +9,26 @@ import type { TokenOptions } from "./types.ts";
 export interface VaultState {
   readonly namespace: string | undefined;
   readonly mount: string;
+  readonly kvMount: string;
   readonly tokens: Tokens;
   readonly transit: TransitEngine;
+  readonly keyValue: KeyValueEngine;
   readonly roleId: string;
   readonly secretId: string;
   readonly role: TokenOptions;
   readonly sealed: boolean;
 }
 
-export function operationOf({ path }: RestRequest, mount: string): string {
+export function operationOf(
+  { method, path }: RestRequest,
+  { mount, kvMount }: Pick<VaultState, "mount" | "kvMount">,
+): string {
   if (path === "/v1/auth/approle/login") return "Login";
   if (path === "/v1/auth/token/renew-self") return "RenewToken";
   if (path === "/v1/auth/token/lookup-self") return "LookupToken";
+  if (path.startsWith(`/v1/${kvMount}/data/`)) {
+    return method === "GET" ? "ReadSecret" : "WriteSecret";
+  }
   const [, verb] = new RegExp(`^/v1/${mount}/(encrypt|decrypt|keys)/[^/]+$`).exec(path) ?? [];
   return { encrypt: "Encrypt", decrypt: "Decrypt", keys: "ReadKey" }[verb ?? ""] ?? "Unknown";
 }
@@ -50,7 +59,7 @@ function perform(request: RestRequest, state: VaultState): RestReply {
   const token = state.tokens.find(request.headers["x-vault-token"]);
   // A token is one of its own namespace.
   if (!here) throw new VaultError(403, PERMISSION_DENIED);
-  const operation = operationOf(request, state.mount);
+  const operation = operationOf(request, state);
   const allow = (capability: Parameters<Tokens["require"]>[2]) =>
     state.tokens.require(token, path, capability);
   const key = path.slice(path.lastIndexOf("/") + 1);
@@ -78,10 +87,28 @@ function perform(request: RestRequest, state: VaultState): RestReply {
       if (!isWrite) throw unsupported();
       allow("update");
       return { status: 200, body: envelope({ data: state.transit.decrypt(key, input) }) };
+    case "ReadSecret": {
+      allow("read");
+      const version = new URLSearchParams(request.query).get("version");
+      const { status, data } = state.keyValue.read(secretPath(path, state), version);
+      return { status, body: envelope({ data }) };
+    }
+    case "WriteSecret": {
+      if (!isWrite) throw unsupported();
+      const at = secretPath(path, state);
+      allow(state.keyValue.has(at) ? "update" : "create");
+      return { status: 200, body: envelope({ data: state.keyValue.write(at, input) }) };
+    }
     default:
       allow(isWrite ? "update" : "read");
       throw new VaultError(404, `no handler for route "${path}". route entry not found.`);
   }
+}
+
+function secretPath(path: string, { kvMount }: VaultState): string {
+  const at = decodeURIComponent(path.slice(`${kvMount}/data/`.length));
+  if (at === "" || at.endsWith("/")) throw unsupported();
+  return at;
 }
 
 function unsupported(): VaultError {

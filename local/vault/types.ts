@@ -5,6 +5,12 @@ export type Capability = "create" | "read" | "update" | "delete" | "list" | "den
 /** Paths, without `v1/` and with `*` at the end for any ending, and what may be done there. */
 export type Policy = Readonly<Record<string, readonly Capability[]>>;
 
+/** `data` of an answer, and its status. */
+export interface VaultReply {
+  readonly status: number;
+  readonly data: Record<string, unknown>;
+}
+
 export interface LocalVaultOptions {
   /** Port on 127.0.0.1; 0, the default, takes a free one. */
   readonly port?: number;
@@ -26,10 +32,12 @@ export interface TokenOptions {
   readonly policies?: readonly string[];
 }
 
-/** Vault with a Transit engine, tokens and one AppRole. */
+/** Vault with a Transit engine, a key/value engine (version 2), tokens and one AppRole. */
 export interface LocalVault extends RestServer {
   readonly namespace: string | undefined;
   readonly mount: string;
+  /** Where the key/value engine is mounted. */
+  readonly kvMount: string;
   readonly roleId: string;
   readonly secretId: string;
   /** How tokens of the AppRole live. */
@@ -44,6 +52,10 @@ export interface LocalVault extends RestServer {
   rotate(name: string): number;
   setMinDecryptionVersion(name: string, version: number): void;
   deleteKey(name: string): void;
+  /** As `vault kv put`: a new version of the secret at a path below the mount. */
+  putSecret(path: string, data: Readonly<Record<string, unknown>>): void;
+  /** As `vault kv delete`: the newest version. */
+  deleteSecret(path: string): void;
   /** Nothing but refusals until it is unsealed. */
   setSealed(sealed: boolean): void;
 }

@@ -47,7 +47,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "runtime",
-    files: /^functions-shared\/runtime\.ts$/,
+    files: /^functions-shared\/(runtime|legacy-key-sources)\.ts$/,
     imports: [
       ...BELOW_USE_CASES,
       ...USE_CASES,
@@ -105,7 +105,7 @@ export const LAYERS: readonly Layer[] = [
   {
     name: "aws",
     files: /^functions-shared\/keys\/providers\/aws\//,
-    imports: [...BASE, "message", "telemetry", "keys"],
+    imports: [...BASE, "message", "telemetry", "keys", "key providers"],
     packages: ["@aws-sdk/*", "@smithy/fetch-http-handler", "aws4fetch"],
   },
   {
@@ -122,7 +122,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "validation",
-    files: /^functions-shared\/validation\.ts$/,
+    files: /^functions-shared\/(validation|sensitive-data)\.ts$/,
     imports: BASE,
     packages: ["valibot"],
   },

@@ -409,6 +409,56 @@ async function contract(t: Deno.TestContext, aws: LocalAws, cli: CommandLine): P
     },
   );
 
+  await t.step("ssm: the key of an older setup, as the key management guide has it", async () => {
+    const name = "/boosterbeacon/encryption-keys/default";
+    const arn = `arn:aws:ssm:us-east-1:${account}:parameter${name}`;
+    const value = "00112233445566778899aabbccddeeff".repeat(2);
+    const { KeyMetadata } = await cli.json<{ KeyMetadata: { KeyId: string } }>(
+      ["kms", "create-key", "--description", "BoosterBeacon encryption key"],
+    );
+    const secure = ["--type", "SecureString", "--key-id", KeyMetadata.KeyId];
+    const put = ["ssm", "put-parameter", "--name", name, "--value", value, ...secure];
+    assertEquals(await cli.json(put), { Version: 1, Tier: "Standard" });
+    await cli.refused(
+      put,
+      "ParameterAlreadyExists",
+      "PutParameter",
+      "The parameter already exists. To overwrite this value, set the overwrite option in the " +
+        "request to true.",
+    );
+    assertEquals(await cli.json([...put, "--overwrite"]), { Version: 2, Tier: "Standard" });
+    const get = ["ssm", "get-parameter", "--name", name];
+    const { Parameter } = await cli.json<{ Parameter: Record<string, unknown> }>(
+      [...get, "--with-decryption"],
+    );
+    const { LastModifiedDate: _, ...parameter } = Parameter;
+    assertEquals(parameter, {
+      Name: name,
+      Type: "SecureString",
+      Value: value,
+      Version: 2,
+      ARN: arn,
+      DataType: "text",
+    });
+    await cli.refused(
+      ["ssm", "get-parameter", "--name", `${name}:9`],
+      "ParameterVersionNotFound",
+      "GetParameter",
+      `Systems Manager could not find version 9 of ${name}. Verify the version and try again.`,
+    );
+    await cli.refused(
+      get,
+      "AccessDeniedException",
+      "GetParameter",
+      `User: arn:aws:iam::${account}:user/parker-flight-caller is not authorized to perform: ` +
+        `ssm:GetParameter on resource: ${arn} because no identity-based policy allows the ` +
+        "ssm:GetParameter action",
+      { credentials: aws.identities.caller },
+    );
+    assertEquals(await cli.json(["ssm", "delete-parameter", "--name", name]), {});
+    await cli.refused(get, "ParameterNotFound", "GetParameter", "");
+  });
+
   await t.step("credentials that are wrong", async () => {
     const wrong = {
       credentials: { ...aws.identities.operator, secretAccessKey: "not-the-secret" },

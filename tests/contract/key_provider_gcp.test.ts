@@ -33,6 +33,7 @@ function gcpConfig(gcp: LocalGcp, changes: Partial<GcpConfig> = {}): GcpConfig {
     keyRing: gcp.keyRing,
     keys: KEYS,
     endpoint: gcp.endpoint,
+    secretManagerEndpoint: gcp.endpoint,
     credentials: {
       kind: "service_account",
       clientEmail: account.client_email,

@@ -125,7 +125,7 @@ export function constraint(path: string, value: string, rule: string): string {
 }
 
 export interface RawRequest {
-  readonly service?: "kms" | "sts" | "monitoring";
+  readonly service?: "kms" | "sts" | "monitoring" | "ssm";
   readonly region?: string;
   readonly credentials?: Credentials;
   /** `YYYYMMDDTHHMMSSZ` in effect; default now. */

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { withCredentialsFile } from "../../functions-shared/config-gcp.ts";
 import { loadConfig } from "../../functions-shared/config.ts";
 import { ConfigError, type Environment } from "../../functions-shared/environment.ts";
 import { ACCESS_KEY, AWS, ENV, GCP, SERVICE_ACCOUNT, VAULT } from "./support/environment.ts";
@@ -23,6 +24,7 @@ Deno.test("gcp: project and credentials suffice; names come from application, cl
     keyRing: "parker-flight",
     keys: DEFAULT_KEYS,
     endpoint: "https://cloudkms.googleapis.com",
+    secretManagerEndpoint: "https://secretmanager.googleapis.com",
     credentials: {
       kind: "service_account",
       clientEmail: SERVICE_ACCOUNT.client_email,
@@ -49,6 +51,25 @@ Deno.test("gcp: a credentials file is refused with what to do instead, unless it
     "Put the file's content into GOOGLE_CREDENTIALS_JSON",
   ]);
   assertEquals(loadConfig({ ...GCP, ...path }).provider, "gcp");
+});
+
+Deno.test("gcp: a command line reads the credentials file in", () => {
+  const path = "/path/to/service-account-key.json";
+  const env = { ...without(GCP, "GOOGLE_CREDENTIALS_JSON"), GOOGLE_APPLICATION_CREDENTIALS: path };
+  const read: string[] = [];
+  const readTextFile = (name: string) => {
+    read.push(name);
+    return JSON.stringify(SERVICE_ACCOUNT);
+  };
+  const { credentials } = loadConfig(withCredentialsFile(env, readTextFile)).gcp ?? {};
+  assertEquals([credentials?.kind, read], ["service_account", [path]]);
+  // Not when there are others, nor without a path.
+  const others = { ...GCP, GOOGLE_APPLICATION_CREDENTIALS: path };
+  assertEquals(withCredentialsFile(others, readTextFile), others);
+  const token = { ...env, GOOGLE_ACCESS_TOKEN: "ya29.of-nobody-at-all" };
+  assertEquals(withCredentialsFile(token, readTextFile), token);
+  assertEquals(withCredentialsFile(AWS, readTextFile), AWS);
+  assertEquals(read, [path]);
 });
 
 Deno.test("gcp: credentials that are no service account's key are refused without being shown", () => {

@@ -331,3 +331,45 @@ Deno.test("card brands and origins are lists of known form", () => {
     ], origin);
   }
 });
+
+/** The key management guide's variables, each provider's block with real credentials in it. */
+const GUIDE_KMS = {
+  KMS_KEY_ID: "default",
+  KMS_TIMEOUT: "10000",
+  KMS_RETRY_ATTEMPTS: "3",
+  KMS_CACHE_TTL: "300000",
+};
+
+Deno.test("the key management guide's spellings mean what ours mean", () => {
+  const config = loadConfig({ ...AWS, ...GUIDE_KMS, KMS_TIMEOUT: "7000", KMS_CACHE_TTL: "1000" });
+  assertEquals(
+    [config.kmsTimeoutMs, config.dataKeyTtlMs, config.kmsRetryAttempts, config.legacy.keyId],
+    [7000, 1000, 3, "default"],
+  );
+  const both = { ...AWS, ...GUIDE_KMS, KMS_TIMEOUT_MS: "10000", KMS_DATA_KEY_TTL_MS: "300000" };
+  assertEquals(loadConfig(both).kmsTimeoutMs, 10_000);
+  assertEquals(loadConfig({ ...AWS, KMS_KEY_ID: "fields-v2" }).legacy.keyId, "fields-v2");
+  assertEquals(loadConfig(AWS).legacy, { keyId: "default", encryptionKey: undefined });
+});
+
+Deno.test("two spellings that disagree are a fault, and so is a bad value under either", () => {
+  assertEquals(faultsOf({ ...AWS, KMS_TIMEOUT: "1000", KMS_TIMEOUT_MS: "2000" }), [
+    "KMS_TIMEOUT_MS must equal KMS_TIMEOUT when both are set",
+  ]);
+  assertEquals(faultsOf({ ...AWS, KMS_CACHE_TTL: "0", KMS_DATA_KEY_TTL_MS: "300000" }), [
+    "KMS_DATA_KEY_TTL_MS must equal KMS_CACHE_TTL when both are set",
+  ]);
+  assertEquals(faultsOf({ ...AWS, KMS_TIMEOUT: "10s" }), [
+    "KMS_TIMEOUT must be a whole number from 100 to 120000",
+  ]);
+  assertEquals(faultsOf({ ...AWS, KMS_CACHE_TTL: "3600001" }), [
+    "KMS_CACHE_TTL must be a whole number from 0 to 3600000",
+  ]);
+  for (const id of ["../x", "a b", "", "-a", "x".repeat(65)].filter((id) => id !== "")) {
+    assertEquals(faultsOf({ ...AWS, KMS_KEY_ID: id }).length, 1, id);
+  }
+});
+
+Deno.test("ENCRYPTION_KEY is kept as it was set, for the key that was derived from its text", () => {
+  assertEquals(loadConfig(ENV).legacy.encryptionKey, ENCRYPTION_KEY);
+});

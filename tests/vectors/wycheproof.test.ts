@@ -2,7 +2,8 @@
  * Third-party vectors (Project Wycheproof) against our primitives. Every vector in the files is
  * run; those with sizes that we do not support must be refused.
  */
-import { assert, assertEquals, assertFalse, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertFalse, assertRejects, assertThrows } from "@std/assert";
+import { aes256GcmOpenLongIv } from "../../functions-shared/message/gcm-long-iv.ts";
 import {
   aes256GcmOpen,
   aes256GcmSeal,
@@ -74,6 +75,29 @@ Deno.test("Wycheproof AES-GCM", async (t) => {
   console.log(`AES-GCM: ${JSON.stringify(ran)}`);
   assert(ran.valid > 0 && ran.invalid > 0 && ran.unsupported > 0);
   assertEquals(ran.valid + ran.invalid + ran.unsupported, file.numberOfTests);
+});
+
+Deno.test("Wycheproof AES-GCM with IVs of 16 bytes", async () => {
+  const file = await readVectors<AeadTest>("aes_gcm_test.json");
+  const ran = { valid: 0, invalid: 0 };
+  const groups = file.testGroups.filter(({ keySize, ivSize }) => keySize === 256 && ivSize === 128);
+  for (const test of groups.flatMap(({ tests }) => tests)) {
+    const name = `tcId ${test.tcId} ${test.comment}`;
+    const [key, iv, aad, sealed] = [test.key, test.iv, test.aad, test.ct + test.tag].map(hex) as [
+      Uint8Array,
+      Uint8Array,
+      Uint8Array,
+      Uint8Array,
+    ];
+    if (test.result === "valid") {
+      assertEquals(await aes256GcmOpenLongIv(key, iv, aad, sealed), hex(test.msg), name);
+      ran.valid++;
+      sealed[sealed.length - 1]! ^= 1;
+    } else ran.invalid++;
+    await assertRejects(() => aes256GcmOpenLongIv(key, iv, aad, sealed), Error, undefined, name);
+  }
+  console.log(`AES-GCM, IV 128: ${JSON.stringify(ran)}`);
+  assert(ran.valid > 0);
 });
 
 Deno.test("Wycheproof HKDF-SHA512", async (t) => {

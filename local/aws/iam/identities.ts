@@ -257,6 +257,12 @@ function rolePolicy(accountId: string) {
       },
       { Effect: "Allow", Action: "kms:ListAliases", Resource: "*" },
       { Effect: "Allow", Action: "cloudwatch:PutMetricData", Resource: "*" },
+      // For the import of an older setup's key, and only while it lasts.
+      {
+        Effect: "Allow",
+        Action: "ssm:GetParameter",
+        Resource: `arn:aws:ssm:*:${accountId}:parameter/boosterbeacon/encryption-keys/*`,
+      },
     ],
   };
 }

@@ -1,5 +1,5 @@
 /**
- * Access tokens for Cloud KMS: a service account's signed assertion exchanged at its token endpoint
+ * Access tokens for Google's APIs: a service account's signed assertion exchanged at its token endpoint
  * (RFC 7523; developers.google.com/identity/protocols/oauth2/service-account), or one given from outside.
  */
 import type { GcpConfig } from "../../../config-gcp.ts";
@@ -10,7 +10,13 @@ import { callJson, countMember, textMember } from "../rest/json-call.ts";
 import { type Token, TokenSource } from "../rest/token-source.ts";
 import { tokenFailure } from "./errors.ts";
 
-const SCOPE = "https://www.googleapis.com/auth/cloudkms";
+/** The narrowest scope of each service: Secret Manager has none of its own. */
+export const SCOPES = {
+  kms: "https://www.googleapis.com/auth/cloudkms",
+  secrets: "https://www.googleapis.com/auth/cloud-platform",
+} as const;
+type Scope = typeof SCOPES[keyof typeof SCOPES];
+
 const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 /** Life of an assertion, seconds: the longest Google takes. */
@@ -25,6 +31,7 @@ export function gcpTokens(
   credentials: GcpConfig["credentials"],
   attempts: Attempts,
   now: () => number,
+  scope: Scope = SCOPES.kms,
 ): TokenSource {
   if (credentials.kind === "access_token") {
     const token = { value: credentials.token, expiresAt: Infinity, renewAt: Infinity };
@@ -37,7 +44,7 @@ export function gcpTokens(
     return await attempts.call({
       operation: "Token",
       attempt: async (signal) => {
-        const assertion = await signAssertion(credentials, signingKey, now());
+        const assertion = await signAssertion(credentials, signingKey, scope, now());
         return await exchange(credentials.tokenUri, assertion, now(), signal);
       },
     });
@@ -71,13 +78,14 @@ async function exchange(
 async function signAssertion(
   { clientEmail, privateKeyId, tokenUri }: ServiceAccount,
   key: CryptoKey,
+  scope: Scope,
   now: number,
 ): Promise<string> {
   const issuedAt = Math.floor(now / 1000);
   const header = { alg: "RS256", typ: "JWT", ...privateKeyId ? { kid: privateKeyId } : {} };
   const claims = {
     iss: clientEmail,
-    scope: SCOPE,
+    scope,
     aud: tokenUri,
     iat: issuedAt,
     exp: issuedAt + ASSERTION_SECONDS,

@@ -20,7 +20,11 @@ export interface JsonAnswer {
 /** @throws {ServiceFailure} transient, for an answer out of bounds; and what `fetch` throws. */
 export async function callJson(url: string, request: JsonRequest): Promise<JsonAnswer> {
   // A redirect would carry the credentials and the key to where the configuration did not say.
-  const response = await fetch(url, { ...request, redirect: "manual" });
+  return await readJsonAnswer(await fetch(url, { ...request, redirect: "manual" }));
+}
+
+/** @throws {ServiceFailure} transient, for an answer out of bounds. */
+export async function readJsonAnswer(response: Response): Promise<JsonAnswer> {
   const text = new TextDecoder().decode(await readBounded(response));
   try {
     return { status: response.status, body: JSON.parse(text) };

@@ -1,0 +1,156 @@
+/**
+ * The keys of older setups: read once from where they are kept, from then on encrypted under the payment
+ * class. No key is ever answered.
+ */
+import { SuiteError } from "../../errors.ts";
+import type { FieldCipher, FieldIdentity } from "../../keys/field-cipher.ts";
+import type { Fingerprints } from "../../keys/fingerprints.ts";
+import type { Actor, AuditLog } from "../../telemetry/audit.ts";
+import type { KeyLocation, KeySources } from "./key-source.ts";
+import { type Derivation, KEY_BYTES, keyImportFailed, legacyKey } from "./key.ts";
+import type { LegacyKey, LegacyStore, Source } from "./store.ts";
+
+const NOBODY = "00000000-0000-0000-0000-000000000000";
+
+export type KeyImport =
+  & KeyLocation
+  & {
+    readonly derivation: Derivation;
+  }
+  & (
+    | { readonly source: Exclude<Source, "inline"> }
+    /** `key`: the text, as it was kept. */
+    | { readonly source: "inline"; readonly key: string }
+  );
+
+export class LegacyKeys {
+  readonly #store: Pick<LegacyStore, "putKey" | "listKeys" | "getKey" | "destroyKey">;
+  readonly #sources: KeySources;
+  readonly #cipher: FieldCipher;
+  readonly #fingerprints: Fingerprints;
+  readonly #audit: AuditLog;
+
+  constructor(options: {
+    readonly store: Pick<LegacyStore, "putKey" | "listKeys" | "getKey" | "destroyKey">;
+    readonly sources: KeySources;
+    readonly cipher: FieldCipher;
+    readonly fingerprints: Fingerprints;
+    readonly audit: AuditLog;
+  }) {
+    this.#store = options.store;
+    this.#sources = options.sources;
+    this.#cipher = options.cipher;
+    this.#fingerprints = options.fingerprints;
+    this.#audit = options.audit;
+  }
+
+  /**
+   * The same key again changes nothing.
+   * @throws {SuiteError} key_import_failed (not found, no access, no key), legacy_key_conflict (another key
+   *   has this id), kms_*, database_unavailable.
+   */
+  async import(
+    actor: Actor,
+    request: KeyImport,
+    signal?: AbortSignal,
+  ): Promise<{ readonly existing: boolean; readonly key: LegacyKey }> {
+    let key: Uint8Array;
+    try {
+      key = await this.#read(request, signal);
+    } catch (error) {
+      if (error instanceof SuiteError) {
+        await this.#audit.append(actor, [{
+          action: "legacy_key.import",
+          outcome: "failure",
+          error_code: error.code,
+        }]);
+      }
+      throw error;
+    }
+    try {
+      const id = crypto.randomUUID();
+      const [sealed, fingerprint] = await Promise.all([
+        this.#cipher.encrypt(identity(id), key, signal),
+        this.#fingerprints.payload("payment", ["legacy_key", hex(key)], signal),
+      ]);
+      const { keyId, source } = request;
+      const { outcome, key: kept } = await this.#store.putKey(actor, {
+        keyId,
+        id,
+        sealed,
+        fingerprint,
+        source,
+      });
+      if (outcome === "conflict") throw new SuiteError("legacy_key_conflict");
+      return { existing: outcome === "existing", key: kept };
+    } finally {
+      key.fill(0);
+    }
+  }
+
+  list() {
+    return this.#store.listKeys();
+  }
+
+  /** @throws {SuiteError} not_found, legacy_key_in_use. */
+  async destroy(actor: Actor, keyId: string): Promise<void> {
+    const outcome = await this.#store.destroyKey(actor, keyId);
+    if (outcome === "not_found") throw new SuiteError("not_found");
+    if (outcome === "in_use") throw new SuiteError("legacy_key_in_use");
+  }
+
+  /**
+   * 32 bytes; the caller zeroes them.
+   * @throws {SuiteError} decryption_failed, not_found, kms_*, database_unavailable.
+   */
+  async open(keyId: string, signal?: AbortSignal): Promise<Uint8Array> {
+    const sealed = await this.#store.getKey(keyId);
+    if (sealed === undefined) throw new SuiteError("not_found");
+    const key = await this.#cipher.decrypt(identity(sealed.id), sealed.message, signal);
+    if (key.length === KEY_BYTES) return key;
+    key.fill(0);
+    throw new SuiteError("decryption_failed");
+  }
+
+  async #read(request: KeyImport, signal?: AbortSignal): Promise<Uint8Array> {
+    if (request.source === "inline") return await legacyKey(request.key, request.derivation);
+    const source = this.#sources[request.source];
+    if (source === undefined) {
+      throw keyImportFailed(
+        "source_not_configured",
+        "The configuration has no credentials for this source",
+      );
+    }
+    const { keyId, name, version, derivation } = request;
+    try {
+      return await legacyKey(await source({ keyId, name, version }, signal), derivation);
+    } catch (error) {
+      throw inTheGuidesWords(error);
+    }
+  }
+}
+
+/** Refusals as the key management guide lists them; an outage stays one. */
+function inTheGuidesWords(error: unknown): unknown {
+  if (!(error instanceof SuiteError) || !(error.cause instanceof Error)) return error;
+  switch (error.code) {
+    case "kms_access_denied":
+      return keyImportFailed("access_denied", "Access denied to encryption key", error.cause);
+    case "kms_key_unusable": {
+      const { message } = error.cause;
+      const code = message.includes("not found") ? "key_not_found" : "key_not_usable";
+      return keyImportFailed(code, message, error.cause);
+    }
+    default:
+      return error;
+  }
+}
+
+/** The owner is nobody: a key is of the setup. */
+function identity(record: string): FieldIdentity {
+  return { dataClass: "payment", owner: NOBODY, table: "legacy_keys", record, field: "key" };
+}
+
+function hex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
