@@ -42,16 +42,16 @@ export function managePaymentMethodsApp(
     ...options,
     routes: [
       // Records first: their path would pass for an id.
-      route("GET", "/records", listRecords),
-      route("GET", "/records/:id", getRecord),
-      route("DELETE", "/records/:id", deleteRecord),
+      keyless("GET", "/records", listRecords),
+      keyless("GET", "/records/:id", getRecord),
+      keyless("DELETE", "/records/:id", deleteRecord),
       route("POST", "/records/:id/reveal", revealRecord),
-      route("GET", "/", listPaymentMethods),
+      keyless("GET", "/", listPaymentMethods),
       route("POST", "/reveal", revealPaymentMethods),
-      route("GET", "/:id", getPaymentMethod),
+      keyless("GET", "/:id", getPaymentMethod),
       route("PATCH", "/:id", updatePaymentMethod),
-      route("DELETE", "/:id", deletePaymentMethod),
-      route("POST", "/:id/default", setDefaultPaymentMethod),
+      keyless("DELETE", "/:id", deletePaymentMethod),
+      keyless("POST", "/:id/default", setDefaultPaymentMethod),
       route("POST", "/:id/reveal", revealPaymentMethod),
     ],
   });
@@ -64,6 +64,9 @@ function route(
 ): Route<ManageServices> {
   return { method, path, handle: { caller } };
 }
+
+/** What works on masked rows alone. */
+const keyless: typeof route = (...args) => ({ ...route(...args), keyless: true });
 
 async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {
   const query = readQuery(url, ["limit", "cursor", "user_id"]);
