@@ -78,10 +78,11 @@ export interface Runtime {
   /** Of the environment alone. @throws {ConfigError} the same one every time. */
   config(): Config;
   /**
-   * What counts now: the environment, and the stored settings over it.
+   * What counts now: the environment, and the stored settings over it. A request that is `keyless` need
+   * not wait for the settings, which a cold worker then reads beside it.
    * @throws {ConfigError} @throws {SuiteError} when a cold worker cannot read the settings.
    */
-  serving(): Promise<Serving<Services>>;
+  serving(keyless?: boolean): Promise<Serving<Services>>;
   /** @throws {ConfigError} */
   rateLimits(): RateLimitStore;
   /** Sends what was measured, a while later and in the background. */
@@ -113,38 +114,60 @@ export function createRuntime(
   const config = once(() => loadConfig(env()));
   const rpc = once(() => connect?.(config()) ?? supabaseRpc(config().supabase));
   const rateLimits = once(() => rememberRefusals(rateLimitStore(rpc())));
+  const seal = once(() =>
+    new SettingsSeal({ ...config(), secretKeys: Object.values(config().supabase.secretKeys) })
+  );
   let started: Live<Worker, SettingsNews> | undefined;
   const live = () => started ??= start();
+  const configuration = once(configurationOf);
+  /** On the environment alone: all there is when nothing was ever stored. */
+  const unsettled = once(() =>
+    startWorker(config(), rpc(), { configuration: configuration(), settingsValid: true })
+  );
   return {
     config,
-    serving: async () => (await live().get()).serving,
+    serving: async (keyless = false) => {
+      const settled = live().get();
+      if (!keyless || started?.peek() !== undefined) return (await settled).serving;
+      background(settled);
+      return unsettled().serving;
+    },
     rateLimits,
     afterResponse: () => started?.peek()?.afterResponse(),
   };
 
-  function start(): Live<Worker, SettingsNews> {
-    const own = config();
-    const seal = new SettingsSeal({ ...own, secretKeys: Object.values(own.supabase.secretKeys) });
-    const configuration = new Configuration({
+  function configurationOf(): Configuration {
+    return new Configuration({
       environment: env(),
-      config: own,
-      seal,
+      config: config(),
+      seal: seal(),
       store: settingsStore(rpc()),
       audit: auditLog(rpc()),
       keysOf: candidateKeys,
       renew: () => live().renew(),
     });
-    if (needsKeys && own.provider === "aws" && own.aws) loadAwsSdk(own.aws).catch(() => {});
+  }
+
+  function start(): Live<Worker, SettingsNews> {
+    const own = config();
     let startupTested = false;
+    const build = (news: SettingsNews): Worker => {
+      if (news.revision === 0 && started?.peek() === undefined) return unsettled();
+      const { config: settled, fault } = settle(env(), own, seal(), news);
+      if (fault !== undefined) logInvalid(own, fault);
+      return startWorker(settled, rpc(), {
+        configuration: configuration(),
+        settingsValid: fault === undefined,
+      });
+    };
     return new Live<Worker, SettingsNews>({
-      read: (known) => readSettings(rpc(), known),
+      read: (known) => {
+        const asked = readSettings(rpc(), known);
+        if (needsKeys && own.provider === "aws" && own.aws) loadAwsSdk(own.aws).catch(() => {});
+        return asked;
+      },
       build: (news) => {
-        const settled = settle(env(), own, seal, news);
-        if (settled.fault !== undefined) logInvalid(own, settled.fault);
-        const worker = startWorker(settled.config, rpc(), {
-          configuration,
-          settingsValid: settled.fault === undefined,
-        });
+        const worker = build(news);
         // What it heard of regions comes first: the role is assumed in one that is alive. The request
         // itself will hear of a failure.
         worker.hear(news);

@@ -16,7 +16,7 @@ export interface LiveOptions<Value, Heard extends News> {
   readonly read: (known: number | undefined) => Promise<Heard>;
   /** Of a revision that was not known. Must not throw. */
   readonly build: (heard: Heard) => Value;
-  /** Every later answer, whether or not it brings a new revision. */
+  /** Every answer with the revision that is known: it may bring other news. */
   readonly hear: (value: Value, heard: Heard) => void;
   /** No request will start with this one; some may still be under way. */
   readonly retire: (value: Value) => void;
@@ -97,7 +97,6 @@ export class Live<Value, Heard extends News> {
     }
     const value = build(heard);
     this.#current = { value, revision, askedAt };
-    hear(value, heard);
     if (before !== undefined) retire(before.value);
     return value;
   }

@@ -43,16 +43,16 @@ export function managePaymentMethodsApp(
     ...options,
     routes: [
       // Records first: their path would pass for an id.
-      route("read", "GET", "/records", listRecords),
-      route("read", "GET", "/records/:id", getRecord),
-      route("write", "DELETE", "/records/:id", deleteRecord),
+      keyless("read", "GET", "/records", listRecords),
+      keyless("read", "GET", "/records/:id", getRecord),
+      keyless("write", "DELETE", "/records/:id", deleteRecord),
       route("reveal", "POST", "/records/:id/reveal", revealRecord),
-      route("read", "GET", "/", listPaymentMethods),
+      keyless("read", "GET", "/", listPaymentMethods),
       route("reveal", "POST", "/reveal", revealPaymentMethods),
-      route("read", "GET", "/:id", getPaymentMethod),
+      keyless("read", "GET", "/:id", getPaymentMethod),
       route("write", "PATCH", "/:id", updatePaymentMethod),
-      route("write", "DELETE", "/:id", deletePaymentMethod),
-      route("write", "POST", "/:id/default", setDefaultPaymentMethod),
+      keyless("write", "DELETE", "/:id", deletePaymentMethod),
+      keyless("write", "POST", "/:id/default", setDefaultPaymentMethod),
       route("reveal", "POST", "/:id/reveal", revealPaymentMethod),
     ],
   });
@@ -66,6 +66,9 @@ function route(
 ): Route<ManageServices> {
   return { method, path, handle: { caller, limit, early: limit === "read" || limit === "reveal" } };
 }
+
+/** What works on masked rows alone. */
+const keyless: typeof route = (...args) => ({ ...route(...args), keyless: true });
 
 async function listPaymentMethods({ url, caller, services }: ManageExchange): Promise<Response> {
   const query = readQuery(url, ["limit", "cursor", "user_id"]);

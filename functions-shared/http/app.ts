@@ -43,6 +43,8 @@ export interface Route<Services> {
   readonly method: Method;
   /** Below the function's own path; parameters as `:name`. */
   readonly path: string;
+  /** It works on metadata alone: a cold worker serves it before it knows which keys count. */
+  readonly keyless?: boolean;
   readonly handle:
     | { readonly public: (exchange: Exchange<Services>) => Promise<Response> }
     | {
@@ -68,8 +70,11 @@ export interface AppOptions<Services> {
   readonly name: string;
   /** Of the environment alone: who may call, and what is logged. @throws {ConfigError} */
   readonly config: () => Config;
-  /** Asked once a request. @throws {SuiteError} when a cold worker cannot find out what counts. */
-  readonly serving: () => Promise<Serving<Services>>;
+  /**
+   * Asked once a request; `keyless` when it will use no key.
+   * @throws {SuiteError} when a cold worker cannot find out what counts.
+   */
+  readonly serving: (keyless: boolean) => Promise<Serving<Services>>;
   /** @throws {ConfigError} */
   readonly rateLimits: () => RateLimitStore;
   readonly routes: readonly Route<Services>[];
@@ -188,7 +193,7 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
       return unconfigured(error.code, undefined);
     }
     // A cold worker reads the stored settings while it authenticates.
-    const asked = options.serving();
+    const asked = options.serving(route.keyless ?? false);
     asked.catch(() => {});
     const base = {
       request: c.req.raw,

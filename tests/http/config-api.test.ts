@@ -614,7 +614,10 @@ test("a cold worker without a database: 503 for a request, and the health check 
   const down = { ...AT_ONCE, SUPABASE_URL: "http://127.0.0.1:1" };
   await Promise.all([MANAGE, HEALTH].map((name) => stack.restartFunction(name, down)));
   try {
-    assertProblem(await manage(SERVER, "GET", "?user_id=x"), 503, "database_unavailable");
+    const named = `?user_id=${crypto.randomUUID()}`;
+    assertProblem(await manage(SERVER, "GET", named), 503, "database_unavailable");
+    const reveal = [`/${crypto.randomUUID()}/reveal${named}`, { purpose: "test" }] as const;
+    assertProblem(await manage(SERVER, "POST", ...reveal), 503, "database_unavailable");
     assertProblem(await manage({}, "GET", ""), 401, "unauthorized");
     const answer = await read(await call(stack, HEALTH));
     const { timestamp, ...body } = answer.body as Record<string, unknown>;

@@ -130,6 +130,18 @@ Deno.test("stored settings reach a worker in use within the cache time, and noth
   assertEquals(prepared.kind, "record");
 });
 
+Deno.test("a cold worker serves what needs no key before it knows its settings, and then under them", async () => {
+  const { state, store, runtime } = worker();
+  store({ KMS_PROVIDER: "env", KMS_PII_KEYRING: "direct" });
+  state.down = true;
+  assertEquals((await runtime.serving(true)).config, runtime.config());
+  assertEquals(await codeOf(() => runtime.serving()), "database_unavailable");
+  assertEquals(state.calls, ["kms_settings_get"]);
+  state.down = false;
+  assertEquals((await runtime.serving()).config.keyrings.pii, "direct");
+  assertEquals((await runtime.serving(true)).config.keyrings.pii, "direct");
+});
+
 Deno.test("settings that cannot be opened, or are not valid here, leave the environment", async () => {
   const { state, store, runtime, logged } = worker();
   store({ KMS_PROVIDER: "aws", AWS_REGION: "canary-region" });
