@@ -1,7 +1,7 @@
 -- Jobs: one at a time, leased and fenced chunks, compare-and-swap, sweeps, failures, cancelling.
 begin;
 \ir support/personas.psql
-select plan(80);
+select plan(83);
 
 create function pg_temp.branch_key(p_id text, p_n integer, p_beacon boolean) returns text
 language sql as $$
@@ -97,6 +97,10 @@ $$;
 create function pg_temp.rewrite(p_n integer, p_message integer) returns void
 language sql security definer as $$
   update kms.ciphertexts set message = pg_temp.message(p_message) where record_id = pg_temp.nth(p_n)
+$$;
+create function pg_temp.fresh(p_version integer) returns void
+language sql security definer as $$
+  update kms.ciphertexts set branch_key_version = pg_temp.nth(p_version) where data_class = 'pii'
 $$;
 create function pg_temp.to_pass(p_pass integer) returns void
 language sql security definer as $$
@@ -308,7 +312,16 @@ select is(
 select pg_temp.claim(:'pii');
 select is(pg_temp.counts(pg_temp.claim(:'pii') -> 'job'), 'completed 4: 1 3 0', 'at the end');
 
-select is(pg_temp.rotate('pii', 4, 3), 'true', 'after the next rotation');
+select pg_temp.start('{"data_class": "pii"}') -> 'job' as pii \gset
+select is(
+  pg_temp.rotate('pii', 4, 3), 'true', 'a rotation while the rows are gone through'
+);
+select pg_temp.fresh(4);
+select is(
+  pg_temp.claim(:'pii') ->> 'state', 'again', 'makes what was seen before it worth another look'
+);
+select is(pg_temp.claim(:'pii') ->> 'state', 'ended', 'and nothing else');
+select is(pg_temp.rotate('pii', 5, 4), 'true', 'after the next rotation');
 select pg_temp.start('{"data_class": "pii"}') -> 'job' as pii \gset
 select pg_temp.to_pass(21);
 select pg_temp.claim(:'pii') -> 'job' as pii \gset

@@ -70,8 +70,9 @@ async function finish({ id }: Job): Promise<Job> {
 /** A running job that nobody works on until somebody is asked to. */
 async function idleJob(dataClass: string | null): Promise<Job> {
   const [row] = await sql<{ id: string }>(
-    `insert into kms.jobs (kind, data_class, dry_run, total, created_by)
-     values ('reencrypt', $1, false, kms.job_total($1), 'tests') returning id`,
+    `insert into kms.jobs (kind, data_class, dry_run, total, pass_epoch, created_by)
+     select 'reencrypt', $1, false, kms.job_total($1), epoch, 'tests' from kms.key_epoch
+     returning id`,
     [dataClass],
   );
   return await adminData<Job>("GET", `/jobs/${row?.id}`);

@@ -232,9 +232,10 @@ const SEED = `
     (owner_id, actor, erased, branch_keys, audit_day, audit_seq, audit_hash, proof)
     select owner, '{}', '{}', '[]', '2026-01-01', n, repeat('0', 64), 'a.b.c'
     from seed where n <= ${OWNERS};
-  insert into kms.jobs (id, kind, status, data_class, dry_run, total, created_by, created_at, finished_at)
+  insert into kms.jobs (id, kind, status, data_class, dry_run, total, pass_epoch,
+      created_by, created_at, finished_at)
     select pg_temp.nth('e', n), 'reencrypt', case n when 1 then 'running' else 'completed' end,
-      'payment', false, 1, 'seed', at, case n when 1 then null else at end from seed;
+      'payment', false, 1, 1, 'seed', at, case n when 1 then null else at end from seed;
   insert into kms.job_chunks (id, job_id, pass, upto, rows, token, lease_expires_at, worker,
       request_id, done, unchanged, failed, finished_at)
     select pg_temp.nth('f', n), pg_temp.nth('e', 1), 1, '{}', 1, pg_temp.nth('f', n),
