@@ -31,6 +31,18 @@ comment on index kms.rate_limits_by_end is 'Serves the purge.';
 alter table kms.rate_limits enable row level security;
 revoke all on table kms.rate_limits from public, anon, authenticated, service_role;
 
+-- ── Time left ──────────────────────────────────────────────────────────────────────────────────
+create function kms.rate_limit_reset(p_row kms.rate_limits, p_now timestamptz) returns integer
+language sql stable set search_path = ''
+as $$
+  -- Whoever waited for the row began by an older clock than the one that set its end.
+  select least(
+    p_row.seconds, greatest(1, ceil(extract(epoch from p_row.ends_at - p_now))::integer)
+  )
+$$;
+comment on function kms.rate_limit_reset(kms.rate_limits, timestamptz) is
+  'Seconds until a window is over, 1 to its length.';
+
 -- ── Refusal ────────────────────────────────────────────────────────────────────────────────────
 create function kms.rate_limit_refusal(
   p_keys text[], p_limits integer[], p_seconds integer[], p_now timestamptz
@@ -49,7 +61,7 @@ begin
       v_latest := v_row.ends_at;
       v_refusal := jsonb_build_object(
         'allowed', false, 'index', v_n - 1, 'remaining', 0,
-        'reset', ceil(extract(epoch from v_row.ends_at - p_now))::integer
+        'reset', kms.rate_limit_reset(v_row, p_now)
       );
     end if;
   end loop;
@@ -110,7 +122,11 @@ begin
       update kms.rate_limits as r set used = r.used - 1
       from unnest(v_taken) as t (n)
       where r.key = v_keys[t.n] and r.seconds = v_seconds[t.n];
-      return kms.rate_limit_refusal(v_keys, v_limits, v_seconds, v_now);
+      -- Purged since, the row says nothing any more; the caller has been told no all the same.
+      return coalesce(
+        kms.rate_limit_refusal(v_keys, v_limits, v_seconds, v_now),
+        jsonb_build_object('allowed', false, 'index', v_n - 1, 'remaining', 0, 'reset', 1)
+      );
     end if;
     v_taken := v_taken || v_n;
     if v_answer is null
@@ -119,7 +135,7 @@ begin
       v_latest := v_row.ends_at;
       v_answer := jsonb_build_object(
         'allowed', true, 'index', v_n - 1, 'remaining', v_limits[v_n] - v_row.used,
-        'reset', greatest(1, ceil(extract(epoch from v_row.ends_at - v_now))::integer)
+        'reset', kms.rate_limit_reset(v_row, v_now)
       );
     end if;
   end loop;
