@@ -119,6 +119,7 @@ Deno.test("faults name variables and constraints, and never a value", () => {
     "KMS_TIMEOUT_MS",
     "KMS_DATA_KEY_TTL_MS",
     "KMS_HEALTH_CACHE_MS",
+    "KMS_CONFIG_CACHE_MS",
     "KMS_RUN_STARTUP_TEST",
     "KMS_USER_REVEAL",
     "KMS_CARD_BRANDS",
@@ -372,4 +373,14 @@ Deno.test("two spellings that disagree are a fault, and so is a bad value under 
 
 Deno.test("ENCRYPTION_KEY is kept as it was set, for the key that was derived from its text", () => {
   assertEquals(loadConfig(ENV).legacy.encryptionKey, ENCRYPTION_KEY);
+Deno.test("stored settings are asked for at least once in five minutes in production", () => {
+  assertEquals(loadConfig(AWS).configCacheMs, 60_000);
+  const rare = { ...AWS, KMS_CONFIG_CACHE_MS: "300001" };
+  assertEquals(loadConfig(rare).configCacheMs, 300_001);
+  const error = assertThrows(
+    () => loadConfig({ ...rare, APP_ENVIRONMENT: "production" }),
+    ConfigError,
+  );
+  assertEquals(error.faults.map((fault) => fault.split(" ")[0]), ["KMS_CONFIG_CACHE_MS"]);
+  loadConfig({ ...AWS, APP_ENVIRONMENT: "production", KMS_CONFIG_CACHE_MS: "300000" });
 });
