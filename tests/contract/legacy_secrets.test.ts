@@ -3,7 +3,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { type GcpConfig, withCredentialsFile } from "../../functions-shared/config-gcp.ts";
 import type { VaultConfig } from "../../functions-shared/config-vault.ts";
 import { loadConfig } from "../../functions-shared/config.ts";
-import { secretManager } from "../../functions-shared/keys/providers/gcp/secret-manager.ts";
+import { secretManager } from "../../functions-shared/keys/providers/gcp/stored-value.ts";
 import { gcpTokens } from "../../functions-shared/keys/providers/gcp/tokens.ts";
 import { Attempts } from "../../functions-shared/keys/providers/rest/attempts.ts";
 import { keyValueStore } from "../../functions-shared/keys/providers/vault/key-value.ts";
