@@ -43,7 +43,7 @@ export function legacyKeySources(config: SourceConfig, provider?: AwsKeyProvider
         read({ ...at, name: name ?? `/boosterbeacon/encryption-keys/${at.keyId}` }, signal);
     }),
     gcp: gcp && once(async () => {
-      const { secretManager } = await import("./keys/providers/gcp/secret-manager.ts");
+      const { secretManager } = await import("./keys/providers/gcp/stored-value.ts");
       const read = secretManager(gcp, limits);
       return ({ name, ...at }, signal) =>
         read({ ...at, name: name ?? `boosterbeacon-encryption-key-${at.keyId}` }, signal);

@@ -15,8 +15,9 @@ import type { CallRecord, ClockSwitch, LocalAws, LocalAwsOptions } from "./types
 const MAX_CALLS = 100_000;
 
 /**
- * Starts KMS, STS, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the state file is in use or
- * unreadable, and with the system's error (`code` EADDRINUSE) when the port is taken.
+ * Starts KMS, STS, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the
+ * state file is in use or unreadable, and with the system's error (`code` EADDRINUSE) when the port
+ * is taken.
  */
 export async function startLocalAws(options: LocalAwsOptions = {}): Promise<LocalAws> {
   const file = options.stateFile === undefined ? null : await StateFile.open(options.stateFile);

@@ -1,13 +1,16 @@
 /** Secret Manager and Vault's key/value engine: what the import of a key reads, and how they refuse. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import type { GcpConfig } from "../../functions-shared/config-gcp.ts";
+import { type GcpConfig, withCredentialsFile } from "../../functions-shared/config-gcp.ts";
 import type { VaultConfig } from "../../functions-shared/config-vault.ts";
-import { secretManager } from "../../functions-shared/keys/providers/gcp/secret-manager.ts";
+import { loadConfig } from "../../functions-shared/config.ts";
+import { secretManager } from "../../functions-shared/keys/providers/gcp/stored-value.ts";
 import { gcpTokens } from "../../functions-shared/keys/providers/gcp/tokens.ts";
 import { Attempts } from "../../functions-shared/keys/providers/rest/attempts.ts";
 import { keyValueStore } from "../../functions-shared/keys/providers/vault/key-value.ts";
+import { legacyKeySources } from "../../functions-shared/legacy-key-sources.ts";
 import { type LocalGcp, startLocalGcp } from "../../local/gcp/mod.ts";
 import { type LocalVault, startLocalVault } from "../../local/vault/mod.ts";
+import { PLATFORM } from "../unit/support/environment.ts";
 import { codeOf, suiteError } from "../unit/support/thrown.ts";
 import { LIMITS } from "./key-provider.ts";
 import { TestClock } from "./support.ts";
@@ -212,6 +215,28 @@ test(
     ]);
   },
 );
+
+test("a command line reads the key with the service account's file", startLocalGcp, async (gcp) => {
+  gcp.putSecret(SECRET, bytes(HEX));
+  const file = await Deno.makeTempFile({ suffix: ".json" });
+  try {
+    await Deno.writeTextFile(file, gcp.credentialsJson);
+    const env = {
+      ...PLATFORM,
+      APP_ENVIRONMENT: "development",
+      KMS_PROVIDER: "gcp",
+      GOOGLE_CLOUD_PROJECT: gcp.project,
+      GOOGLE_SECRET_MANAGER_ENDPOINT: gcp.endpoint,
+      GOOGLE_APPLICATION_CREDENTIALS: file,
+    };
+    const config = loadConfig(withCredentialsFile(env, Deno.readTextFileSync));
+    const { gcp: read, aws, vault } = legacyKeySources(config);
+    assertEquals(await read?.({ keyId: config.legacy.keyId }), HEX);
+    assertEquals([aws, vault], [undefined, undefined]);
+  } finally {
+    await Deno.remove(file);
+  }
+});
 
 // ── Vault, key/value ────────────────────────────────────────────────────────────────────────────
 
