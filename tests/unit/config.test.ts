@@ -373,6 +373,8 @@ Deno.test("two spellings that disagree are a fault, and so is a bad value under 
 
 Deno.test("ENCRYPTION_KEY is kept as it was set, for the key that was derived from its text", () => {
   assertEquals(loadConfig(ENV).legacy.encryptionKey, ENCRYPTION_KEY);
+});
+
 Deno.test("stored settings are asked for at least once in five minutes in production", () => {
   assertEquals(loadConfig(AWS).configCacheMs, 60_000);
   const rare = { ...AWS, KMS_CONFIG_CACHE_MS: "300001" };
