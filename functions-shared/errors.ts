@@ -54,6 +54,11 @@ export const ERRORS = {
     title: "This Idempotency-Key was used with another payload",
     retryable: false,
   },
+  audit_chain_broken: {
+    status: 422,
+    title: "The audit trail does not verify: what is broken is evidence and stays",
+    retryable: false,
+  },
   decryption_failed: {
     status: 500,
     title: "The stored message could not be decrypted",

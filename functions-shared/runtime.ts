@@ -2,8 +2,11 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
-import { type Config, loadConfig } from "./config.ts";
+import { AuditTrail } from "./admin/audit/audit-trail.ts";
+import { AnchorSignatures } from "./admin/audit/signatures.ts";
+import { type Config, loadConfig, platformSecret } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
+import { auditTrailStore } from "./database/audit-trail.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
 import {
@@ -39,6 +42,7 @@ import { BufferedMetrics, loggedMetrics, type Metrics } from "./telemetry/metric
 
 export interface Services {
   readonly audit: AuditLog;
+  readonly auditTrail: AuditTrail;
   readonly health: Health;
   readonly intake: Intake;
   readonly payments: Payments;
@@ -158,13 +162,22 @@ function buildServices(
   });
   const fingerprints = new Fingerprints(branchKeys, {
     ttlMs: config.dataKeyTtlMs,
-    workerSecret: workerSecret(config),
+    workerSecret: platformSecret(config.supabase),
   });
   return {
     aws,
     // Every read of a branch key brings the news; this one's own answer is of no use here.
     regionNews: () => records.get("payment", "branch:ACTIVE"),
     audit,
+    auditTrail: new AuditTrail({
+      audit,
+      store: auditTrailStore(rpc),
+      signatures: new AnchorSignatures({
+        ...config,
+        sign: (parts) => fingerprints.anchor(parts),
+      }),
+      retentionDays: config.audit.retentionDays,
+    }),
     health: new Health({
       provider,
       cipher,
@@ -187,11 +200,6 @@ function buildServices(
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };
-}
-
-/** The platform's own secret key: in every worker, and nowhere in the database. */
-function workerSecret({ supabase: { secretKeys } }: Config): string {
-  return secretKeys.default ?? Object.values(secretKeys)[0] ?? "";
 }
 
 interface KeyProviders {

@@ -1,11 +1,13 @@
 /** `kms-admin`: what operators do. One file a subject in `admin/`. */
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
+import { type AdminAuditServices, auditRoutes } from "./admin/audit.ts";
+import { auditProofRoutes } from "./admin/audit-proof.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & AdminAuditServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
@@ -15,6 +17,8 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...auditRoutes<AdminServices>(),
+      ...auditProofRoutes<AdminServices>(),
     ],
   });
 }

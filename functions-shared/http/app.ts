@@ -4,12 +4,13 @@
  */
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
-import type { Config } from "../config.ts";
+import { type Config, platformSecret } from "../config.ts";
 import { ConfigError } from "../environment.ts";
 import { SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
 import { serverTiming, type Timings, withTimings } from "../telemetry/timing.ts";
+import { addressHash, clientAddress } from "./address.ts";
 import { actorOf, authenticate, type Caller } from "./auth.ts";
 import { problemResponse, toSuiteError } from "./problem.ts";
 
@@ -159,7 +160,11 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     if ("public" in route.handle) return await route.handle.public(exchange);
     const caller = await authenticate(c.req.raw, config.supabase);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
-    const actor = actorOf(caller, exchange.requestId, options.name);
+    const actor = actorOf(caller, {
+      id: exchange.requestId,
+      functionName: options.name,
+      addressHash: addressHash(platformSecret(config.supabase), clientAddress(c.req.raw)),
+    });
     const { caller: handle } = route.handle;
     if (caller.kind !== "secret_key") return await handle({ ...exchange, caller, actor });
     // Servers may see where the time went; for others it would be an oracle.

@@ -126,7 +126,8 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "base",
-    files: /^functions-shared\/(config|config-gcp|config-vault|environment|errors|data-class)\.ts$/,
+    files:
+      /^functions-shared\/(config|config-audit|config-gcp|config-vault|environment|errors|data-class)\.ts$/,
     imports: [],
     packages: [],
     forbidden: IMPURE,
