@@ -277,15 +277,12 @@ begin
     perform kms.refuse('p_anchor.signed_at has the wrong form');
   end;
 
-  -- Of two at once the second finds the day gone.
-  perform kms.lock_audit_chain();
+  -- Of two at once the second finds the day gone. Nobody else waits: the chain grows at its other end,
+  -- and is held for the entry at the end only.
+  perform pg_advisory_xact_lock(hashtextextended('kms.audit_prune', 0));
   if exists (select from kms.audit_anchors where chain_day = v_day) then
     return jsonb_build_object('pruned', false);
   end if;
-  perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
-    'action', 'audit.prune', 'outcome', 'success',
-    'purpose', format('day:%s entries:%s', to_char(v_day, 'YYYY-MM-DD'), v_entries)
-  )));
   perform set_config('kms.pruning_audit_day', to_char(v_day, 'YYYY-MM-DD'), true);
   insert into kms.audit_anchors (
     chain_day, entries, prev_hash, last_seq, last_hash, signed_at, signature
@@ -299,6 +296,10 @@ begin
   );
   delete from kms.audit_log where chain_day = v_day;
   perform set_config('kms.pruning_audit_day', '', true);
+  perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
+    'action', 'audit.prune', 'outcome', 'success',
+    'purpose', format('day:%s entries:%s', to_char(v_day, 'YYYY-MM-DD'), v_entries)
+  )));
   return jsonb_build_object('pruned', true);
 end
 $$;

@@ -178,6 +178,8 @@ export class AuditTrail {
       started + this.#budgetMs / 2,
     );
     await this.#requireProof(actor, before, walk);
+    // An entry of today, so that even the last day there is has one that follows it.
+    await this.#append(actor, "audit.prune", { before });
 
     // A day that was seen in part only is left for the next request.
     const seen = walk.next === undefined ? walk.days : walk.days.slice(0, -1);
@@ -195,7 +197,6 @@ export class AuditTrail {
       entries += day.entries;
       anchor = signed;
     }
-    if (days === 0) await this.#append(actor, "audit.prune", { before, days });
     return { days, entries, complete, anchor };
   }
 

@@ -15,8 +15,8 @@ import type {
   StoredAnchor,
 } from "./trail.ts";
 
-/** Entries of one statement: well below a second. */
-const PAGE_ENTRIES = 5_000;
+/** Entries of one statement: some tenths of a second, and seconds on a busy database. */
+const PAGE_ENTRIES = 2_500;
 const PAGE_ANCHORS = 100;
 /** Faults that are told one by one; a rewritten year has millions. */
 const MAX_FAULTS = 100;
