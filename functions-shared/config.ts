@@ -4,6 +4,7 @@
  * All faults are reported together, by variable name and constraint, never by value: the values are
  * credentials. `.env.example` documents every variable read here; a test keeps the two in step.
  */
+import { type AuditConfig, readAudit } from "./config-audit.ts";
 import { type GcpConfig, hasGcp, readGcp } from "./config-gcp.ts";
 import { type RateLimitConfig, readRateLimits } from "./config-rate-limits.ts";
 import { hasVault, readVault, type VaultConfig } from "./config-vault.ts";
@@ -97,6 +98,7 @@ export interface Config {
   /** `*` or a list of origins for browsers. */
   readonly corsOrigins: readonly string[];
   readonly idempotencyRetentionSeconds: number;
+  readonly audit: AuditConfig;
   readonly rateLimits: RateLimitConfig;
   readonly metrics: {
     readonly enabled: boolean;
@@ -132,6 +134,11 @@ const KEY_ARN =
   /^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key\/[a-zA-Z0-9-]+|alias\/[a-zA-Z0-9/_-]+)$/;
 const ROLE_ARN = /^arn:aws[a-z-]*:iam::\d{12}:role\/[\w+=,.@/-]{1,512}$/;
 const EXTERNAL_ID = /^[\w+=,.@:/-]{2,1224}$/;
+
+/** The platform's own secret key: in every worker, and nowhere in the database. */
+export function platformSecret({ secretKeys }: SupabaseConfig): string {
+  return secretKeys.default ?? Object.values(secretKeys)[0] ?? "";
+}
 
 /** @throws {ConfigError} listing every fault (environment.ts). */
 export function loadConfig(env: Environment): Config {
@@ -242,6 +249,7 @@ export function loadConfig(env: Environment): Config {
     corsOrigins: readOrigins(read),
     idempotencyRetentionSeconds: 3600 *
       read.integer("IDEMPOTENCY_RETENTION_HOURS", { min: 1, max: 720, fallback: 24 }),
+    audit: readAudit(read),
     rateLimits: readRateLimits(read),
     metrics: {
       enabled: read.flag("KMS_ENABLE_METRICS", false),

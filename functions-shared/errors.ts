@@ -84,6 +84,11 @@ export const ERRORS = {
     title: "This Idempotency-Key was used with another payload",
     retryable: false,
   },
+  audit_chain_broken: {
+    status: 422,
+    title: "The audit trail does not verify: what is broken is evidence and stays",
+    retryable: false,
+  },
   configuration_test_failed: {
     status: 422,
     title: "The configuration was tried, and does not work",

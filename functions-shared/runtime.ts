@@ -2,6 +2,8 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import { AuditTrail } from "./admin/audit/audit-trail.ts";
+import { AnchorSignatures } from "./admin/audit/signatures.ts";
 import type { CandidateKeys } from "./admin/candidate.ts";
 import { Configuration } from "./admin/configuration.ts";
 import { Erasures } from "./admin/erasures.ts";
@@ -11,8 +13,9 @@ import { LegacyRows } from "./admin/legacy/rows.ts";
 import { Live } from "./admin/live.ts";
 import { Reencryption } from "./admin/reencryption.ts";
 import { settle } from "./admin/stored-settings.ts";
-import { type Config, loadConfig } from "./config.ts";
+import { type Config, loadConfig, platformSecret } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
+import { auditTrailStore } from "./database/audit-trail.ts";
 import { noticingDestroyedKeys, type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
@@ -60,6 +63,7 @@ import { BufferedMetrics, loggedMetrics, type Metrics, NO_METRICS } from "./tele
 
 export interface Services {
   readonly audit: AuditLog;
+  readonly auditTrail: AuditTrail;
   readonly configuration: Configuration;
   readonly erasures: Erasures;
   readonly health: Health;
@@ -296,7 +300,7 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
   });
   const fingerprints = new Fingerprints(branchKeys, {
     ttlMs: config.dataKeyTtlMs,
-    workerSecret: workerSecret(config),
+    workerSecret: platformSecret(config.supabase),
   });
   const payments = new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit });
   const encryptedRecords = new Records({ cipher, store: recordStore(rpc), audit });
@@ -306,6 +310,15 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
   const jobs = new Jobs(jobStore(rpc));
   const services = {
     audit,
+    auditTrail: new AuditTrail({
+      audit,
+      store: auditTrailStore(rpc),
+      signatures: new AnchorSignatures({
+        ...config,
+        sign: (parts) => fingerprints.anchor(parts),
+      }),
+      retentionDays: config.audit.retentionDays,
+    }),
     erasures: new Erasures({
       ...config,
       store: erasureStore(rpc),
@@ -351,11 +364,6 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     fingerprints.retire();
   };
   return { aws, services, hear: records.hear, retire };
-}
-
-/** The platform's own secret key: in every worker, and nowhere in the database. */
-function workerSecret({ supabase: { secretKeys } }: Config): string {
-  return secretKeys.default ?? Object.values(secretKeys)[0] ?? "";
 }
 
 interface KeyProviders {

@@ -110,7 +110,14 @@ function prepareBatch(
     } catch (error) {
       const problem = toSuiteError(error);
       if (problem.status >= 500) throw problem;
-      return () => Promise.resolve({ kind: "problem", problem: problemDocument(problem) });
+      const dataClass = DATA_CLASSES.find((one) => isObject(item) && item.data_class === one);
+      return () =>
+        Promise.resolve({
+          kind: "problem",
+          problem: problemDocument(problem),
+          owner_id: owner,
+          ...dataClass === undefined ? {} : { data_class: dataClass },
+        });
     }
   });
 }

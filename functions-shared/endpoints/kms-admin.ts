@@ -1,6 +1,8 @@
 /** `kms-admin`: what operators do. One file a subject in `admin/`. */
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
+import { type AdminAuditServices, auditRoutes } from "./admin/audit.ts";
+import { auditProofRoutes } from "./admin/audit-proof.ts";
 import { configRoutes, type ConfigServices } from "./admin/config.ts";
 import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
@@ -10,6 +12,7 @@ import { type AdminLegacyServices, legacyRoutes } from "./admin/legacy.ts";
 export const NAME = "kms-admin";
 
 export type AdminServices =
+  & AdminAuditServices
   & AdminHealthServices
   & ConfigServices
   & AdminErasureServices
@@ -24,6 +27,8 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...auditRoutes<AdminServices>(),
+      ...auditProofRoutes<AdminServices>(),
       ...configRoutes<AdminServices>(),
       ...erasureRoutes<AdminServices>(),
       ...jobRoutes<AdminServices>(),

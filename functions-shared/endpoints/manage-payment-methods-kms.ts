@@ -250,16 +250,21 @@ async function revealRequest(
 }
 
 async function requireMayReveal(
-  { services, actor, admitted }: ManageExchange,
+  { services, actor, param, admitted }: ManageExchange,
   action: string,
   allowed: boolean,
 ): Promise<void> {
   if (allowed) return;
   await admitted;
+  const id = param("id");
   await services.audit.append(actor, [{
     action,
     outcome: "failure",
     error_code: "reveal_not_allowed",
+    // As asked for: whose row it is, if it is one, is not looked up for somebody who may not know.
+    table_name: action === "record.reveal" ? "encrypted_records" : "payment_methods",
+    ...action === "record.reveal" ? {} : { data_class: "payment" },
+    ...isUuid(id) ? { record_id: id.toLowerCase() } : {},
   }]);
   throw new SuiteError("reveal_not_allowed");
 }

@@ -14,10 +14,14 @@ export function clientAddress(request: Request): string {
     canonicalAddress(forwarded) ?? "";
 }
 
-/** HMAC-SHA256 of the address, base64. Nobody without the platform's secret key can try addresses. */
+/**
+ * HMAC-SHA256 of the address, base64; undefined when the platform names none. Nobody without the platform's
+ * secret key can try addresses.
+ */
 export function addressHash(
   request: Request,
   secretKeys: Readonly<Record<string, string>>,
-): string {
-  return keyedHash(clientAddress(request), secretKeys);
+): string | undefined {
+  const address = clientAddress(request);
+  return address === "" ? undefined : keyedHash(address, secretKeys);
 }

@@ -11,6 +11,7 @@ import { type ErrorCode, SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
 import { serverTiming, timed, type Timings, withTimings } from "../telemetry/timing.ts";
+import { addressHash } from "./address.ts";
 import { actorOf, authenticate, type Caller } from "./auth.ts";
 import { problemResponse, toSuiteError } from "./problem.ts";
 import type { RateLimitStore } from "./rate-limit-store.ts";
@@ -213,7 +214,11 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     }
     const caller = await identify(c, own);
     c.get("log").caller = caller.kind === "user" ? "user" : "secret_key";
-    const actor = actorOf(caller, base.requestId, options.name);
+    const actor = actorOf(caller, {
+      id: base.requestId,
+      functionName: options.name,
+      addressHash: addressHash(c.req.raw, own.supabase.secretKeys),
+    });
     const { caller: handle, limit, early = false } = route.handle;
     const limited = async () => {
       const admitted = pass(c, policiesOf(limit, caller, c.req.raw, own));

@@ -83,11 +83,19 @@ export function ownerOf(
   return named.userId.toLowerCase();
 }
 
-export function actorOf(caller: Caller, requestId: string, functionName: string): Actor {
+export function actorOf(
+  caller: Caller,
+  request: {
+    readonly id: string;
+    readonly functionName: string;
+    readonly addressHash: string | undefined;
+  },
+): Actor {
   return {
     actor_type: caller.kind,
     actor_id: caller.kind === "user" ? caller.userId : caller.keyName,
-    request_id: requestId,
-    function: functionName,
+    request_id: request.id,
+    function: request.functionName,
+    ...request.addressHash === undefined ? {} : { address_hash: request.addressHash },
   };
 }

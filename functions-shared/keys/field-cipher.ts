@@ -19,7 +19,7 @@ import {
 } from "../message/mod.ts";
 import { timed } from "../telemetry/timing.ts";
 import { abortable } from "./abortable.ts";
-import type { Keyring } from "./keyring.ts";
+import type { Keyring, OpeningKeys } from "./keyring.ts";
 
 /** Where a message belongs. All values are opaque ids: the context is readable in CloudTrail. */
 export interface FieldIdentity {
@@ -40,6 +40,12 @@ export interface EncryptedField {
   readonly keyId: string;
   /** Which branch key, unless the wrapping key wrapped the data key itself. */
   readonly branchKey?: { readonly id: string; readonly version: string };
+}
+
+export interface OpenedField {
+  readonly plaintext: Uint8Array;
+  /** Undefined when the keyring does not tell: then it is the one that the field was stored with. */
+  readonly keys: OpeningKeys | undefined;
 }
 
 export class FieldCipher {
@@ -102,17 +108,29 @@ export class FieldCipher {
     message: string,
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
+    return (await this.open(identity, message, signal)).plaintext;
+  }
+
+  /**
+   * As `decrypt`, and which keys did it.
+   * @throws {SuiteError} as `decrypt`.
+   */
+  async open(
+    identity: FieldIdentity,
+    message: string,
+    signal?: AbortSignal,
+  ): Promise<OpenedField> {
     const parsed = parse(message);
     const expected = this.#context(identity);
     if (!sameContext(parsed.header.encryptionContext, expected)) {
       throw new SuiteError("decryption_failed");
     }
-    const dataKey = await timed(
+    const { plaintext: dataKey, keys } = await timed(
       "keys",
-      abortable(this.#dataKey(parsed, expected, signal), signal, (late) => late.fill(0)),
+      abortable(this.#dataKey(parsed, expected, signal), signal, (late) => late.plaintext.fill(0)),
     );
     try {
-      return decryptMessage(parsed, dataKey);
+      return { plaintext: decryptMessage(parsed, dataKey), keys };
     } catch (cause) {
       throw new SuiteError("decryption_failed", { cause });
     } finally {
@@ -125,13 +143,17 @@ export class FieldCipher {
     parsed: ParsedMessage,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array> {
+  ): Promise<{ readonly plaintext: Uint8Array; readonly keys?: OpeningKeys }> {
     let failure = new SuiteError("decryption_failed");
     for (const encrypted of parsed.header.encryptedDataKeys) {
       const reader = this.#readers.find((candidate) => candidate.recognises(encrypted));
       if (reader === undefined) continue;
       try {
-        return await reader.decryptDataKey(encrypted, context, signal);
+        if (reader.openDataKey !== undefined) {
+          const { plaintext, ...keys } = await reader.openDataKey(encrypted, context, signal);
+          return { plaintext, keys };
+        }
+        return { plaintext: await reader.decryptDataKey(encrypted, context, signal) };
       } catch (error) {
         if (!(error instanceof SuiteError)) throw error;
         if (error.code !== "decryption_failed") failure = error;

@@ -1,6 +1,6 @@
 /**
  * Keyed fingerprints (HMAC-SHA256) of values that must be recognised but not stored: card numbers, and
- * the payloads behind idempotency keys. PCI DSS 4.0.1, 3.5.1.1: such a hash is keyed, and its key is not
+ * the payloads behind idempotency keys; and signatures of the audit trail's anchors. PCI DSS 4.0.1, 3.5.1.1: such a hash is keyed, and its key is not
  * the data key.
  */
 import { DATA_CLASSES, type DataClass } from "../data-class.ts";
@@ -13,6 +13,7 @@ import { KeyCache } from "./key-cache.ts";
 interface FingerprintKeys {
   readonly card: Uint8Array;
   readonly payload: Uint8Array;
+  readonly anchor: Uint8Array;
 }
 
 export class Fingerprints {
@@ -35,10 +36,7 @@ export class Fingerprints {
       ...options,
       maxEncryptions: Infinity,
       maxEntries: DATA_CLASSES.length,
-      wipe: ({ card, payload }) => {
-        card.fill(0);
-        payload.fill(0);
-      },
+      wipe: (keys) => Object.values(keys).forEach((key: Uint8Array) => key.fill(0)),
     });
     this.#handles = derive(new TextEncoder().encode(options.workerSecret), "handle");
   }
@@ -55,6 +53,11 @@ export class Fingerprints {
     signal?: AbortSignal,
   ): Promise<string> {
     return await this.#use(dataClass, ({ payload }) => hmacHex(payload, parts), signal);
+  }
+
+  /** 64 hexadecimal digits: the signature of an anchor of the audit trail. */
+  async anchor(parts: readonly string[]): Promise<string> {
+    return await this.#use("payment", ({ anchor }) => hmacHex(anchor, parts), undefined);
   }
 
   /**
@@ -88,7 +91,11 @@ export class Fingerprints {
   async #derive(dataClass: DataClass, signal: AbortSignal): Promise<FingerprintKeys> {
     const beacon = await this.#store.beacon(dataClass, dataClass, signal);
     try {
-      return { card: derive(beacon, "card"), payload: derive(beacon, "payload") };
+      return {
+        card: derive(beacon, "card"),
+        payload: derive(beacon, "payload"),
+        anchor: derive(beacon, "anchor"),
+      };
     } finally {
       beacon.fill(0);
     }

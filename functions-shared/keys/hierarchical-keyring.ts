@@ -19,7 +19,7 @@ import { randomBytes } from "../message/primitives.ts";
 import type { BranchKeyCache } from "./branch-key-cache.ts";
 import { branchKeyId, type BranchKeyScope, mayUseBranchKey } from "./branch-key-id.ts";
 import type { BranchKeyStore } from "./branch-key-store.ts";
-import type { GeneratedDataKey, Keyring } from "./keyring.ts";
+import type { GeneratedDataKey, Keyring, OpenedDataKey } from "./keyring.ts";
 
 export class HierarchicalKeyring implements Keyring {
   readonly #store: BranchKeyStore;
@@ -68,6 +68,14 @@ export class HierarchicalKeyring implements Keyring {
     context: EncryptionContext,
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
+    return (await this.openDataKey(encrypted, context, signal)).plaintext;
+  }
+
+  async openDataKey(
+    encrypted: EncryptedDataKey,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<OpenedDataKey> {
     const dataClass = DATA_CLASSES.find((candidate) => candidate === context["data-class"]);
     try {
       const { branchKeyId: id, version } = referencedBranchKey(encrypted);
@@ -79,7 +87,11 @@ export class HierarchicalKeyring implements Keyring {
         `${id} ${version}`,
         "decrypt",
         (waiting) => this.#store.version(id, version, dataClass, waiting),
-        (branchKey) => unwrapDataKeyHierarchical(branchKey, encrypted, context),
+        (branchKey) => ({
+          plaintext: unwrapDataKeyHierarchical(branchKey, encrypted, context),
+          keyId: branchKey.wrappingKeyId,
+          branchKey: { id, version },
+        }),
         signal,
       );
     } catch (cause) {

@@ -12,6 +12,18 @@ export interface GeneratedDataKey {
   readonly branchKey?: { readonly id: string; readonly version: string };
 }
 
+/** Which keys opened a message: as its own header says, not as a column beside it does. */
+export interface OpeningKeys {
+  /** As in `GeneratedDataKey`; the branch key's present wrapping key, which a migration may change. */
+  readonly keyId: string;
+  readonly branchKey?: { readonly id: string; readonly version: string };
+}
+
+export interface OpenedDataKey extends OpeningKeys {
+  /** 32 bytes; whoever receives it zeroes it after use. */
+  readonly plaintext: Uint8Array;
+}
+
 /**
  * Makes and opens the data keys of messages.
  *
@@ -32,4 +44,10 @@ export interface Keyring {
     context: EncryptionContext,
     signal?: AbortSignal,
   ): Promise<Uint8Array>;
+  /** As `decryptDataKey`, where what opens a message is not settled when it is stored. */
+  openDataKey?(
+    encrypted: EncryptedDataKey,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<OpenedDataKey>;
 }

@@ -201,8 +201,8 @@ export class Payments {
         },
         fields: stored[index]?.fields,
         required: "number",
-        decrypt: (field) =>
-          this.#cipher.decrypt(
+        open: (field) =>
+          this.#cipher.open(
             identity(ownerId, id, field.field as PaymentField),
             field.message,
             signal,

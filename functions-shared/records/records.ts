@@ -139,9 +139,9 @@ export class Records {
       },
       fields: stored?.fields,
       required: FIELD,
-      decrypt: (field) => {
+      open: (field) => {
         if (stored === undefined) throw new SuiteError("not_found");
-        return this.#cipher.decrypt(
+        return this.#cipher.open(
           identity(ownerId, id, stored.row.data_class),
           field.message,
           signal,

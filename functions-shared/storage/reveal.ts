@@ -1,6 +1,7 @@
 /** The one way plaintext leaves: decrypt, commit the audit entries, and only then return. */
 import { SuiteError } from "../errors.ts";
-import type { EncryptedField } from "../keys/field-cipher.ts";
+import type { EncryptedField, OpenedField } from "../keys/field-cipher.ts";
+import type { OpeningKeys } from "../keys/keyring.ts";
 import type { Actor, AuditEntry, AuditLog } from "../telemetry/audit.ts";
 import { inTurns } from "./in-turns.ts";
 
@@ -11,7 +12,7 @@ export interface RevealRequest {
   readonly fields: readonly EncryptedField[] | undefined;
   /** The field without which the row is worth nothing. */
   readonly required: string;
-  readonly decrypt: (field: EncryptedField) => Promise<Uint8Array>;
+  readonly open: (field: EncryptedField) => Promise<OpenedField>;
 }
 
 /** The values by field, or why there are none. */
@@ -49,35 +50,51 @@ export async function auditedReveals(
   await audit.append(
     actor,
     requests.map(({ entry, fields, required }, index): AuditEntry => {
-      const outcome = revealed[index];
-      const field = fields?.find((field) => field.field === required);
+      const { values, keys = fields?.find(({ field }) => field === required) } =
+        revealed[index] as Opened;
       return {
         ...entry,
-        ...field === undefined ? {} : { kms_key_arn: field.keyId },
-        ...field?.branchKey === undefined ? {} : {
-          branch_key_id: field.branchKey.id,
-          branch_key_version: field.branchKey.version,
+        ...keys === undefined ? {} : { kms_key_arn: keys.keyId },
+        ...keys?.branchKey === undefined ? {} : {
+          branch_key_id: keys.branchKey.id,
+          branch_key_version: keys.branchKey.version,
         },
-        ...outcome instanceof SuiteError
-          ? { outcome: "failure", error_code: outcome.code }
+        ...values instanceof SuiteError
+          ? { outcome: "failure", error_code: values.code }
           : { outcome: "success" },
       };
     }),
   );
-  return revealed;
+  return revealed.map(({ values }) => values);
 }
 
-async function reveal({ fields, required, decrypt }: RevealRequest): Promise<Revealed> {
-  if (fields === undefined) return new SuiteError("not_found");
+interface Opened {
+  readonly values: Revealed;
+  /** What opened the required field; otherwise the audit names the keys it was stored with. */
+  readonly keys?: OpeningKeys;
+}
+
+async function reveal({ fields, required, open }: RevealRequest): Promise<Opened> {
+  if (fields === undefined) return { values: new SuiteError("not_found") };
+  let keys: OpeningKeys | undefined;
   try {
     const values = Object.fromEntries(
-      await Promise.all(
-        fields.map(async (field) => [field.field, parse(await decrypt(field))] as const),
-      ),
+      await Promise.all(fields.map(async (field) => {
+        const opened = await open(field);
+        if (field.field === required) keys = opened.keys;
+        return [field.field, parse(opened.plaintext)] as const;
+      })),
     );
-    return Object.hasOwn(values, required) ? values : new SuiteError("decryption_failed");
+    const complete = Object.hasOwn(values, required);
+    return {
+      values: complete ? values : new SuiteError("decryption_failed"),
+      ...keys === undefined ? {} : { keys },
+    };
   } catch (error) {
-    return error instanceof SuiteError ? error : new SuiteError("internal_error", { cause: error });
+    const values = error instanceof SuiteError
+      ? error
+      : new SuiteError("internal_error", { cause: error });
+    return { values };
   }
 }
 

@@ -1,4 +1,5 @@
 /** What prepared items look like, and the port that stores them. */
+import type { DataClass } from "../data-class.ts";
 import type { EncryptedField } from "../keys/field-cipher.ts";
 import type { Actor } from "../telemetry/audit.ts";
 
@@ -46,10 +47,18 @@ export interface PreparedRecord {
   readonly ciphertexts: readonly EncryptedField[];
 }
 
+/** An item that was refused, for the replay and for the audit. */
+export interface PreparedProblem {
+  readonly kind: "problem";
+  readonly problem: ProblemDocument;
+  readonly owner_id?: string;
+  readonly data_class?: DataClass;
+}
+
 export type PreparedItem =
   | PreparedPaymentMethod
   | PreparedRecord
-  | { readonly kind: "problem"; readonly problem: ProblemDocument };
+  | PreparedProblem;
 
 export type StoredItem =
   | { readonly outcome: "created" | "existing"; readonly payment_method: { readonly id: string } }

@@ -9,6 +9,8 @@ export interface Actor {
   readonly actor_id: string;
   readonly request_id: string;
   readonly function: string;
+  /** Keyed hash of the address that the request came from, when there is one. */
+  readonly address_hash?: string;
 }
 
 export interface AuditEntry {

@@ -82,8 +82,19 @@ comment on column kms.audit_log.kms_region is 'Region of that key, or the region
 comment on column kms.audit_log.branch_key_id is 'Branch key involved.';
 comment on column kms.audit_log.branch_key_version is 'Its version.';
 
-create index audit_log_by_record on kms.audit_log (record_id) where record_id is not null;
+-- Each ends in the place in the chain: whichever serves a filter also gives the newest first.
+create index audit_log_by_record on kms.audit_log (record_id, chain_day, seq)
+  where record_id is not null;
 comment on index kms.audit_log_by_record is 'The history of one record.';
+create index audit_log_by_owner on kms.audit_log (owner_id, chain_day, seq)
+  where owner_id is not null;
+comment on index kms.audit_log_by_owner is 'All that happened to one person''s data.';
+create index audit_log_by_actor on kms.audit_log (actor_id, chain_day, seq);
+comment on index kms.audit_log_by_actor is 'All that one actor did.';
+create index audit_log_by_action on kms.audit_log (action, chain_day, seq);
+comment on index kms.audit_log_by_action is 'All of one kind, however rare.';
+create index audit_log_failures on kms.audit_log (chain_day, seq) where outcome = 'failure';
+comment on index kms.audit_log_failures is 'What was refused or went wrong.';
 
 -- ── The chain ──────────────────────────────────────────────────────────────────────────────────
 create function kms.audit_canonical(p_entry kms.audit_log) returns text
@@ -128,15 +139,21 @@ as $$
 $$;
 comment on function kms.audit_hash(kms.audit_log) is 'SHA-256 of the canonical entry, lower-case hex.';
 
+create function kms.lock_audit_chain() returns void
+language sql volatile set search_path = ''
+as $$
+  select pg_advisory_xact_lock(hashtextextended('kms.audit_log', 0))
+$$;
+comment on function kms.lock_audit_chain() is
+  'One writer at a time until its commit: entries are numbered in the order they commit.';
+
 create function kms.audit_chain() returns trigger
 language plpgsql security definer set search_path = ''
 as $$
 declare
   v_last kms.audit_log;
 begin
-  -- One writer at a time until its commit: entries are numbered in the order they commit.
-  perform pg_advisory_xact_lock(hashtextextended('kms.audit_log', 0));
-
+  perform kms.lock_audit_chain();
   select * into v_last from kms.audit_log order by chain_day desc, seq desc limit 1;
 
   new.occurred_at := clock_timestamp();
@@ -155,37 +172,11 @@ create trigger audit_log_chain before insert on kms.audit_log
   for each row execute function kms.audit_chain();
 comment on trigger audit_log_chain on kms.audit_log is 'Chains each entry to the one before it.';
 
-create function kms.audit_verify(p_day date) returns bigint
-language plpgsql stable security definer set search_path = ''
-as $$
-declare
-  v_entry kms.audit_log;
-  v_expected bigint := 1;
-  v_prev text;
-begin
-  select hash into v_prev from kms.audit_log
-  where chain_day < p_day order by chain_day desc, seq desc limit 1;
-  v_prev := coalesce(v_prev, repeat('0', 64));
-
-  for v_entry in select * from kms.audit_log where chain_day = p_day order by seq loop
-    if v_entry.seq <> v_expected then
-      return v_expected;
-    end if;
-    if v_entry.prev_hash <> v_prev or v_entry.hash <> kms.audit_hash(v_entry) then
-      return v_entry.seq;
-    end if;
-    v_prev := v_entry.hash;
-    v_expected := v_expected + 1;
-  end loop;
-  return null;
-end
-$$;
-comment on function kms.audit_verify(date) is
-  'Sequence number of the day''s first entry that was changed, inserted, reordered or removed; null '
-  'when the day holds. Entries removed from a day''s end show in the first entry of the next.';
-
 -- ── Append-only: four locks on one door ────────────────────────────────────────────────────────
--- 1. Row level security that binds the owner too; only insert and select have a policy.
+-- A day that is pruned (public.kms_audit_prune) leaves by this door alone: it is named by the setting
+-- kms.pruning_audit_day, which only that function sets, and its anchor is already stored.
+
+-- 1. Row level security that binds the owner too; only insert, select and pruning have a policy.
 alter table kms.audit_log enable row level security;
 alter table kms.audit_log force row level security;
 
@@ -198,28 +189,46 @@ create policy "The owner's functions read entries"
 comment on policy "The owner's functions read entries" on kms.audit_log is
   'The owner is the role that ran this migration and as which the RPCs run.';
 
+create policy "The owner's functions prune the day they have anchored"
+  on kms.audit_log for delete to current_user
+  using (
+    to_char(chain_day, 'YYYY-MM-DD') = (select current_setting('kms.pruning_audit_day', true))
+  );
+comment on policy "The owner's functions prune the day they have anchored" on kms.audit_log is
+  'public.kms_audit_prune names the day by the setting; for anybody else there is nothing to delete.';
+
 -- 2 and 3. Triggers, which bind superusers and roles that bypass policies.
 create function kms.audit_refuse_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
+  if tg_op = 'DELETE' then
+    if to_char(old.chain_day, 'YYYY-MM-DD') = current_setting('kms.pruning_audit_day', true)
+      and exists (select from kms.audit_anchors as a where a.chain_day = old.chain_day)
+    then
+      return old;
+    end if;
+  end if;
   raise exception 'audit_log_append_only'
     using errcode = 'KM403', detail = 'Entries of kms.audit_log cannot be changed or removed.';
 end
 $$;
-comment on function kms.audit_refuse_change() is 'Raises KM403 audit_log_append_only.';
+comment on function kms.audit_refuse_change() is
+  'Raises KM403 audit_log_append_only, except for the entries of a day that is being pruned and whose '
+  'anchor is stored.';
 
 create trigger audit_log_no_change before update or delete on kms.audit_log
   for each row execute function kms.audit_refuse_change();
-comment on trigger audit_log_no_change on kms.audit_log is 'Entries are for ever.';
+comment on trigger audit_log_no_change on kms.audit_log is
+  'Entries never change, and leave by whole days only.';
 
 create trigger audit_log_no_truncate before truncate on kms.audit_log
   for each statement execute function kms.audit_refuse_change();
-comment on trigger audit_log_no_truncate on kms.audit_log is 'Entries are for ever.';
+comment on trigger audit_log_no_truncate on kms.audit_log is 'Entries never leave all at once.';
 
 -- 4. Grants, last since a trigger takes the privilege: nobody but the owner may do anything, and not
--- even the owner may change or remove.
+-- even the owner may change. It keeps the privilege to delete for the pruning of a day.
 revoke all on table kms.audit_log from public, anon, authenticated, service_role;
-revoke update, delete, truncate, references, trigger on table kms.audit_log from current_user;
+revoke update, truncate, references, trigger on table kms.audit_log from current_user;
 
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;

@@ -178,6 +178,26 @@ $$;
 comment on function kms.read_boolean(jsonb, text, text, boolean) is
   'A boolean, the default when absent or null; otherwise 22023.';
 
+create function kms.read_day(p_text text, p_path text) returns date
+language plpgsql stable set search_path = ''
+as $$
+declare
+  v_day date;
+begin
+  if p_text is null or p_text !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' then
+    perform kms.refuse(p_path || ' is not a day');
+  end if;
+  begin
+    v_day := make_date(
+      left(p_text, 4)::integer, substr(p_text, 6, 2)::integer, right(p_text, 2)::integer);
+  exception when datetime_field_overflow then
+    perform kms.refuse(p_path || ' is not a day');
+  end;
+  return v_day;
+end
+$$;
+comment on function kms.read_day(text, text) is 'A day YYYY-MM-DD; otherwise 22023.';
+
 -- ── Cursors and pages ──────────────────────────────────────────────────────────────────────────
 create function kms.check_limit(p_limit integer) returns void
 language plpgsql stable set search_path = ''

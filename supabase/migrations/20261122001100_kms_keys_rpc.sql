@@ -199,6 +199,9 @@ begin
   update kms.key_epoch set epoch = epoch + 1;
   perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
     'action', 'branch_key.rotate', 'outcome', 'success',
+    'data_class', substring(split_part(v_id, ':', 1) from '^(payment|pii|general)$'),
+    'owner_id', substring(v_id from
+      ':([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$'),
     'kms_key_arn', v_new ->> 'kms-arn', 'branch_key_id', v_id,
     'branch_key_version', regexp_replace(v_new ->> 'version', '^branch:version:', '')
   )));

@@ -140,10 +140,11 @@ select is(
 );
 reset role;
 select results_eq(
-  'select action, outcome, actor_type, kms_key_arn, kms_region, branch_key_id, branch_key_version
+  'select action, outcome, actor_type, kms_key_arn, kms_region, branch_key_id, branch_key_version,
+     data_class
    from kms.audit_log order by seq',
   $$ select 'branch_key.rotate', 'success', 'user', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1',
-       'us-east-1', 'payment', pg_temp.nth(n)::text
+       'us-east-1', 'payment', pg_temp.nth(n)::text, 'payment'
      from (values (4), (6)) as v (n) $$,
   'each rotation is audited, once'
 );

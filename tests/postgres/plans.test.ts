@@ -16,7 +16,7 @@ const HOARD = 2_000;
 const AUDITED = 5_000;
 
 /** Tables of one row or a few; reading them whole is the fastest way. */
-const SMALL = ["key_epoch", "region_health", "health_canaries"];
+const SMALL = ["key_epoch", "region_health", "health_canaries", "audit_anchors"];
 
 const id = (kind: string, n: number) =>
   `${kind}0000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
@@ -149,6 +149,29 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
       { key: "read_address:new", limit: 100, seconds: 60 },
     ]),
   ], ["rate_limits_pkey"]],
+  ["kms_audit_entries", ["{}", "100", null], [AUDIT]],
+  ["kms_audit_entries", [JSON.stringify({ owner_id: OWNER }), "20", null], ["audit_log_by_owner"]],
+  ["kms_audit_entries", [JSON.stringify({ record_id: CARD }), "20", null], [
+    "audit_log_by_record",
+  ]],
+  ["kms_audit_entries", [JSON.stringify({ actor_id: "seldom" }), "20", null], [
+    "audit_log_by_actor",
+  ]],
+  ["kms_audit_entries", [JSON.stringify({ action: "a.seldom" }), "20", null], [
+    "audit_log_by_action",
+  ]],
+  ["kms_audit_entries", [JSON.stringify({ outcome: "failure" }), "20", null], [
+    "audit_log_failures",
+  ]],
+  ["kms_audit_export", ["2026-01-01", "100", "500"], [AUDIT]],
+  ["kms_audit_verify_page", [null, null, null, "5000"], [AUDIT]],
+  ["kms_audit_anchors", [null, null, "100", "false"], [AUDIT]],
+  ["kms_audit_points", ['[{"day": "2026-01-01", "seq": 7}]'], [AUDIT]],
+  ["kms_audit_alerts", ["24", "100", "10", '{"payment": 365, "pii": 365, "general": 365}'], [
+    "audit_log_by_action",
+    "audit_log_failures",
+    "branch_keys_active_by_age",
+  ]],
   ["kms_purge_expired", [], [
     "idempotency_keys_by_expiry",
     "health_history_newest_first",
@@ -250,8 +273,9 @@ const SEED = `
   insert into kms.rate_limits (key, seconds, used, ends_at)
     select 'read:user:' || owner, 60, 1, now() + n * interval '1 minute' from seed where n <= ${OWNERS};
   select kms.audit_append('${STORE_ACTOR}'::jsonb, (
-    select jsonb_agg('{"action": "a.b", "outcome": "success"}'::jsonb)
-    from generate_series(1, ${AUDITED})
+    select jsonb_agg(jsonb_build_object('action', 'a.b', 'outcome', 'success',
+      'owner_id', pg_temp.nth('a', n), 'record_id', pg_temp.nth('b', n)))
+    from generate_series(1, ${AUDITED}) as n
   ))`;
 
 function disposable(sql: postgres.Sql): { sql: postgres.Sql } & AsyncDisposable {

@@ -42,7 +42,14 @@ export const EFFECTIVE_PRIVILEGES = `
   select privilege from held order by privilege collate "C"`;
 
 const RPCS = [
+  "kms_audit_alerts",
+  "kms_audit_anchors",
   "kms_audit_append",
+  "kms_audit_entries",
+  "kms_audit_export",
+  "kms_audit_points",
+  "kms_audit_prune",
+  "kms_audit_verify_page",
   "kms_branch_key_create",
   "kms_branch_key_get",
   "kms_branch_key_rotate",

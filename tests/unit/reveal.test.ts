@@ -46,7 +46,7 @@ function reveal(audit: AuditLog, fields: readonly EncryptedField[], required = "
     entry: ENTRY,
     fields,
     required,
-    decrypt: ({ field, message }) => cipher.decrypt({ ...IDENTITY, field }, message),
+    open: ({ field, message }) => cipher.open({ ...IDENTITY, field }, message),
   });
 }
 
@@ -57,6 +57,27 @@ Deno.test("a reveal is audited once, with the key that opened it", async () => {
   const audit = new MemoryAudit();
   assertEquals(await reveal(audit, [number, name]), { number: PAN, cardholder_name: "Jane Doe" });
   assertEquals(audit.entries, [{ ...ENTRY, kms_key_arn: number.keyId, outcome: "success" }]);
+});
+
+Deno.test("the entry names the keys that opened the message, whatever is stored beside it", async () => {
+  const audit = new MemoryAudit();
+  const stored = { ...number, branchKey: { id: "payment", version: "stored" } };
+  await auditedReveal(audit, ACTOR, {
+    entry: ENTRY,
+    fields: [stored],
+    required: "number",
+    open: async ({ field, message }) => ({
+      ...await cipher.open({ ...IDENTITY, field }, message),
+      keys: { keyId: "arn", branchKey: { id: "payment", version: "opened" } },
+    }),
+  });
+  assertEquals(audit.entries, [{
+    ...ENTRY,
+    outcome: "success",
+    kms_key_arn: "arn",
+    branch_key_id: "payment",
+    branch_key_version: "opened",
+  }]);
 });
 
 Deno.test("nothing is returned before the audit entry is committed", async () => {
@@ -118,7 +139,7 @@ Deno.test("an unexpected failure is audited under the code that the caller sees"
       entry: ENTRY,
       fields: [number],
       required: "number",
-      decrypt: () => Promise.reject(new TypeError("bug")),
+      open: () => Promise.reject(new TypeError("bug")),
     })
   );
   assertEquals(error.code, "internal_error");
@@ -138,8 +159,7 @@ Deno.test("many rows: one commit, each in its place, and none takes another down
     entry: ENTRY,
     fields,
     required: "number",
-    decrypt: ({ field, message }: EncryptedField) =>
-      cipher.decrypt({ ...IDENTITY, field }, message),
+    open: ({ field, message }: EncryptedField) => cipher.open({ ...IDENTITY, field }, message),
   });
   const swapped = { ...number, message: name.message };
   const revealed = await auditedReveals(counting, ACTOR, [
@@ -167,11 +187,11 @@ Deno.test("a hundred rows are decrypted sixteen at a time, each in its place", a
     entry: ENTRY,
     fields: [number],
     required: "number",
-    decrypt: async () => {
+    open: async () => {
       most = Math.max(most, ++open);
       await new Promise((resolve) => setTimeout(resolve, 1));
       open--;
-      return bytes(`${n}`);
+      return { plaintext: bytes(`${n}`), keys: undefined };
     },
   }));
   const revealed = await auditedReveals(audit, ACTOR, requests);
