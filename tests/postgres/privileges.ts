@@ -50,6 +50,7 @@ const RPCS = [
   "kms_canary_put",
   "kms_ciphertexts_read",
   "kms_ciphertexts_read_many",
+  "kms_doctor",
   "kms_health_history",
   "kms_health_record",
   "kms_idempotency_abandon",
