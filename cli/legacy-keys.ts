@@ -6,6 +6,7 @@ import { AwsClient } from "aws4fetch";
 import { CliError, EXIT, usage } from "./errors.ts";
 import { readEnvironment } from "./env-files.ts";
 import type { Io } from "./io.ts";
+import { isSafeUrl } from "./target.ts";
 
 export const SOURCES = ["aws", "gcp", "vault", "env", "stdin"] as const;
 
@@ -48,7 +49,7 @@ const READERS: Record<"aws" | "gcp" | "vault" | "env", Reader> = {
       service: "ssm",
       retries: 0,
     });
-    const endpoint = env.AWS_ENDPOINT_URL || `https://ssm.${region}.amazonaws.com`;
+    const endpoint = serviceUrl(env, "AWS_ENDPOINT_URL", `https://ssm.${region}.amazonaws.com`);
     const answer = await ask("Parameter Store", () =>
       client.fetch(endpoint, {
         method: "POST",
@@ -66,7 +67,11 @@ const READERS: Record<"aws" | "gcp" | "vault" | "env", Reader> = {
   gcp: async ({ keyId, name = `boosterbeacon-encryption-key-${keyId}` }, env) => {
     const project = required(env, "GOOGLE_CLOUD_PROJECT");
     const token = required(env, "GOOGLE_ACCESS_TOKEN");
-    const endpoint = env.GOOGLE_SECRETS_ENDPOINT || "https://secretmanager.googleapis.com";
+    const endpoint = serviceUrl(
+      env,
+      "GOOGLE_SECRETS_ENDPOINT",
+      "https://secretmanager.googleapis.com",
+    );
     const secret = [project, "secrets", name].map(encodeURIComponent).join("/");
     const answer = await ask(
       "Secret Manager",
@@ -86,7 +91,7 @@ const READERS: Record<"aws" | "gcp" | "vault" | "env", Reader> = {
   },
 
   vault: async ({ keyId, name = `boosterbeacon/encryption-keys/${keyId}` }, env) => {
-    const address = required(env, "VAULT_ADDR").replace(/\/+$/, "");
+    const address = serviceUrl(env, "VAULT_ADDR", required(env, "VAULT_ADDR"));
     const mount = env.VAULT_KV_MOUNT || "secret";
     const path = name.split("/").map(encodeURIComponent).join("/");
     const answer = await ask("Vault", () =>
@@ -106,6 +111,13 @@ function required(env: Env, name: string): string {
   const value = env[name]?.trim();
   if (value) return value;
   throw usage(`${name} is required for this source`);
+}
+
+/** Credentials and a key travel there: nothing may listen in. */
+function serviceUrl(env: Env, name: string, fallback: string): string {
+  const url = (env[name]?.trim() || fallback).replace(/\/+$/, "");
+  if (isSafeUrl(url)) return url;
+  throw usage(`${name} must be https, except on a loopback address`);
 }
 
 async function ask(service: string, call: () => Promise<Response>): Promise<unknown> {

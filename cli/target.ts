@@ -90,6 +90,13 @@ async function embedded(dataDir: string): Promise<FoundTarget> {
   };
 }
 
+/** Whether a secret may be sent there: https, or a loopback address. */
+export function isSafeUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false;
+  const { protocol, hostname } = new URL(text);
+  return protocol === "https:" || protocol === "http:" && LOOPBACK.test(hostname);
+}
+
 const LOOPBACK = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/;
 
 function checkedUrl(text: string): string {
@@ -97,7 +104,7 @@ function checkedUrl(text: string): string {
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw usage("the address must be a URL such as https://YOUR-PROJECT-REF.supabase.co");
   }
-  if (url.protocol === "http:" && !LOOPBACK.test(url.hostname)) {
+  if (!isSafeUrl(text)) {
     throw usage("the address must be https, except on a loopback address: a key goes there");
   }
   if (url.username !== "" || url.password !== "" || url.search !== "" || url.hash !== "") {

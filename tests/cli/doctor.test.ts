@@ -209,8 +209,12 @@ const FAULTS: readonly Fault[] = [
       const pid = stack.functionPids()[stack.functions.indexOf("encrypt-payment-data")];
       assert(pid !== undefined);
       Deno.kill(pid, "SIGINT");
-      const status = async () =>
-        (await call(stack, "encrypt-payment-data", "", { json: {} })).status;
+      const status = async () => {
+        const { status, body } = await call(stack, "encrypt-payment-data", "", { json: {} });
+        await body?.cancel();
+
+        return status;
+      };
       await eventually(status, (seen) => seen >= 500);
     },
     mend: (stack) => stack.restartFunction("encrypt-payment-data", {}),

@@ -1,0 +1,476 @@
+/** Every command: the request it makes, what it prints, and how it ends. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { kms, privateFile } from "./cli.ts";
+import { type FakeSuite, problem, withSuite } from "./fake-suite.ts";
+
+const JOB = "11111111-1111-4111-8111-111111111111";
+const USER = "22222222-2222-4222-8222-222222222222";
+const VERSION = "33333333-3333-4333-8333-333333333333";
+const job = {
+  id: JOB,
+  kind: "reencrypt",
+  status: "completed",
+  dry_run: false,
+  data_class: null,
+  ...{ total: 10, done: 10, unchanged: 1, failed: 0, created_by: "default" },
+  ...{ created_at: "2026-11-25T10:00:00.000Z", updated_at: "2026-11-25T10:00:01.000Z" },
+  finished_at: "2026-11-25T10:00:01.000Z",
+};
+const config = {
+  revision: 3,
+  source: "database",
+  provider: "vault",
+  settings: { address: "https://vault.example.com" },
+  credentials: { set: ["VAULT_TOKEN"] },
+};
+
+interface Case {
+  readonly args: readonly string[];
+  readonly route: string;
+  readonly query?: Record<string, string>;
+  readonly body?: unknown;
+  readonly data: unknown;
+  readonly text: RegExp;
+  readonly code?: number;
+  /** What `--json` prints, when it is not `data`. */
+  readonly document?: unknown;
+}
+
+const settings = { provider: "vault", credentials: { token: "s.not-a-real-token" } };
+const anchors = [{ day: "2026-11-24", seq: 7, hash: "ab" }];
+
+const CASES: readonly Case[] = [
+  {
+    args: ["key", "--class", "pii"],
+    route: "GET /kms-admin/key/metadata",
+    query: { data_class: "pii" },
+    data: { keyId: "k", enabled: true, rotation: { automatic: true, next: null } },
+    text: /^keyId +k\nenabled +true\nrotation\.automatic +true\nrotation\.next +-$/m,
+  },
+  {
+    args: ["rotate"],
+    route: "POST /kms-admin/key/rotate",
+    body: { target: "branch_key" },
+    data: { newKeyVersion: VERSION, rotated: [] },
+    text: new RegExp(`^rotated, new version ${VERSION}\n.*reencrypt`),
+  },
+  {
+    args: ["rotate", "--class", "payment", "--user", USER.toUpperCase()],
+    route: "POST /kms-admin/key/rotate",
+    body: { target: "branch_key", data_class: "payment", user_id: USER },
+    data: { newKeyVersion: VERSION, rotated: [] },
+    text: /rotated/,
+  },
+  {
+    args: ["rotate", "--target", "kms-key", "--class", "payment", "--confirm"],
+    route: "POST /kms-admin/key/rotate",
+    body: { target: "kms_key", data_class: "payment", confirm: true },
+    data: { newKeyVersion: "2", rotated: [] },
+    text: /rotated/,
+  },
+  {
+    args: ["retire", "payment", VERSION],
+    route: "POST /kms-admin/key/retire",
+    body: { branch_key_id: "payment", version: VERSION },
+    data: { branch_key_id: "payment", version: VERSION },
+    text: /^retired version 3{8}-.* of payment$/m,
+  },
+  {
+    args: ["jobs", "list", "--limit", "2", "--cursor", "abc"],
+    route: "GET /kms-admin/jobs",
+    query: { limit: "2", cursor: "abc" },
+    data: { jobs: [job], next_cursor: "def" },
+    text: /^id +status .*\n1{8}-.* +completed +- +false +10 +10 +0 .*\nmore: --cursor def$/m,
+  },
+  {
+    args: ["jobs", "show", JOB],
+    route: `GET /kms-admin/jobs/${JOB}`,
+    data: { ...job, failed: 1 },
+    text: /^failed +1$/m,
+    code: 1,
+  },
+  {
+    args: ["jobs", "cancel", JOB],
+    route: `POST /kms-admin/jobs/${JOB}/cancel`,
+    body: {},
+    data: { ...job, status: "cancelled" },
+    text: /^1{8}-\S+ is cancelled$/m,
+  },
+  {
+    args: ["jobs", "failures", JOB],
+    route: `GET /kms-admin/jobs/${JOB}/failures`,
+    query: { limit: "50" },
+    data: { failures: [{ record_id: USER, code: "decryption_failed" }], next_cursor: null },
+    text: /^record_id +code\n2{8}-\S+ +decryption_failed$/m,
+    code: 1,
+  },
+  {
+    args: ["jobs", "failures", JOB],
+    route: `GET /kms-admin/jobs/${JOB}/failures`,
+    query: { limit: "50" },
+    data: { failures: [], next_cursor: null },
+    text: /^none$/m,
+  },
+  {
+    args: ["config", "get"],
+    route: "GET /kms-admin/config",
+    data: config,
+    text: /^provider +vault$[\s\S]*^credentials\.set +\["VAULT_TOKEN"\]$/m,
+  },
+  {
+    args: ["config", "test", privateFile(JSON.stringify(settings))],
+    route: "POST /kms-admin/config/test",
+    body: settings,
+    data: { provider: "vault", healthy: false, classes: { pii: { error: "kms_access_denied" } } },
+    text: /^classes\.pii\.error +kms_access_denied$/m,
+    code: 1,
+  },
+  {
+    args: ["config", "set", privateFile(JSON.stringify(settings)), "--reason", "ticket 7"],
+    route: "PUT /kms-admin/config",
+    body: { ...settings, reason: "ticket 7" },
+    data: config,
+    text: /^revision +3$/m,
+  },
+  {
+    args: ["config", "history"],
+    route: "GET /kms-admin/config/history",
+    query: { limit: "50" },
+    data: { revisions: [{ revision: 3, provider: "vault" }], next_cursor: null },
+    text: /^revision +provider\n3 +vault$/m,
+  },
+  {
+    args: ["config", "rollback", "2"],
+    route: "POST /kms-admin/config/rollback",
+    body: { revision: 2 },
+    data: { ...config, revision: 4 },
+    text: /^revision +4$/m,
+  },
+  {
+    args: ["audit", "verify", "--from", "2026-11-01", "--to", "2026-11-25"],
+    route: "POST /kms-admin/audit/verify",
+    body: { from: "2026-11-01", to: "2026-11-25" },
+    data: { valid: true, days: 25, entries: 900, faults: [], anchor: null },
+    text: /^valid: 900 entries of 25 days$/m,
+  },
+  {
+    args: ["audit", "verify", "--anchors", privateFile(JSON.stringify({ anchors }))],
+    route: "POST /kms-admin/audit/verify",
+    body: { anchors },
+    data: {
+      ...{ valid: false, days: 1, entries: 9, anchor: null },
+      faults: [{ day: "2026-11-24", seq: 7, kind: "changed" }],
+    },
+    text: /^NOT VALID: 1 faults.*\nday +seq +kind\n2026-11-24 +7 +changed$/m,
+    code: 1,
+  },
+  {
+    args: ["audit", "anchors", "--from", "2026-11-01"],
+    route: "GET /kms-admin/audit/anchors",
+    query: { from: "2026-11-01" },
+    data: { anchors },
+    text: /"hash": "ab"/,
+  },
+  {
+    args: ["audit", "alerts"],
+    route: "GET /kms-admin/audit/alerts",
+    data: { alerts: [{ kind: "rotation_overdue", data_class: "pii" }] },
+    text: /^kind +data_class\nrotation_overdue +pii$/m,
+    code: 1,
+  },
+  {
+    args: ["audit", "alerts"],
+    route: "GET /kms-admin/audit/alerts",
+    data: { alerts: [] },
+    text: /^none$/m,
+  },
+  {
+    args: ["audit", "prune", "--before", "2026-01-01", "--confirm"],
+    route: "POST /kms-admin/audit/prune",
+    body: { before: "2026-01-01" },
+    data: { days: 3, entries: 40 },
+    text: /^days +3$/m,
+  },
+  {
+    args: ["erase", USER, "--purpose", "ticket 9", "--confirm", USER],
+    route: `POST /kms-admin/users/${USER}/erase`,
+    body: { purpose: "ticket 9", confirm: USER },
+    data: { user_id: USER, signature: "sig" },
+    text: /^signature +sig$/m,
+  },
+  {
+    args: ["migrate-provider", "--status"],
+    route: "GET /kms-admin/provider/migration",
+    data: null,
+    text: /^no migration is under way$/m,
+  },
+  {
+    args: ["migrate-provider", "--from", "aws", "--to", "vault", "--back"],
+    route: "POST /kms-admin/provider/migrate",
+    body: { from: "aws", to: "vault", step: "back" },
+    data: { from: "aws", to: "vault", step: "back", branch_keys: 3, remaining: 0 },
+    text: /^step +back$/m,
+  },
+];
+
+async function answered(suite: FakeSuite, one: Case, flags: readonly string[]) {
+  suite.on(one.route, one.data);
+  const finished = await suite.run([...one.args, ...flags]);
+  const [method = "", path = ""] = one.route.split(" ");
+  assertEquals(suite.seen.at(-1), {
+    method,
+    path,
+    query: one.query ?? {},
+    body: one.body,
+  });
+  assertEquals(finished.code, one.code ?? 0, finished.stderr);
+  return finished;
+}
+
+for (const one of CASES) {
+  const name = one.args.map((arg) => arg.includes("/") ? "FILE" : arg).join(" ");
+  Deno.test(`kms ${name}: one request, readable, and as JSON`, () =>
+    withSuite(async (suite) => {
+      const text = await answered(suite, one, []);
+      assertMatch(text.stdout, one.text);
+      const json = await answered(suite, one, ["--json"]);
+      assertEquals(json.json(), one.document ?? one.data);
+    }));
+}
+
+Deno.test("kms health: unhealthy is exit code 1, degraded is not, anything else is no answer", () =>
+  withSuite(async (suite) => {
+    const view = (status: string) => ({ status, checks: {}, metadata: { environment: "test" } });
+    const route = "GET /kms-health-check";
+    suite.on(route, () => Response.json(view("unhealthy"), { status: 503 }));
+    const ill = await suite.run(["health", "--json"]);
+    assertEquals([ill.code, ill.json().status], [1, "unhealthy"]);
+    suite.on(route, () => Response.json(view("degraded")));
+    const degraded = await suite.run(["health"]);
+    assertEquals(degraded.code, 0);
+    assertMatch(degraded.stdout, /^status +degraded$/m);
+    suite.on(route, () => new Response("<html>gone</html>", { status: 502 }));
+    assertEquals((await suite.run(["health"])).code, 4);
+  }));
+
+Deno.test("kms audit export: a new private file with the very bytes, or none", () =>
+  withSuite(async (suite) => {
+    const folder = await Deno.makeTempDir();
+    try {
+      const out = `${folder}/audit.ndjson`;
+      const route = "GET /kms-admin/audit/export";
+      suite.on(route, () => new Response('{"seq":1}\n{"seq":2}\n'));
+      const done = await suite.run([
+        "audit",
+        "export",
+        "--out",
+        out,
+        "--to",
+        "2026-11-24",
+        "--json",
+      ]);
+      assertEquals(done.json(), { file: out, bytes: 20 });
+      assertEquals(await Deno.readTextFile(out), '{"seq":1}\n{"seq":2}\n');
+      assertEquals((await Deno.stat(out)).mode! & 0o777, 0o600);
+      assertEquals(suite.seen[0]?.query, { to: "2026-11-24" });
+
+      const again = await suite.run(["audit", "export", "--out", out]);
+      assertEquals(again.code, 2);
+      assertStringIncludes(again.stderr, "exists");
+
+      suite.on(route, () =>
+        new Response(
+          new ReadableStream({
+            start(controller) {
+              controller.enqueue(new TextEncoder().encode('{"seq":1}\n'));
+            },
+            pull: (controller) => controller.error(new Error("the server went away")),
+          }),
+        ));
+      const broken = await suite.run(["audit", "export", "--out", `${folder}/other`]);
+      assertEquals(broken.code, 4);
+      assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["audit.ndjson"]);
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  }));
+
+Deno.test("kms migrate-provider: prepares until nothing remains, switches, and says how it ends", () =>
+  withSuite(async (suite) => {
+    const at = (step: string, remaining: number) => ({
+      from: "aws",
+      to: "vault",
+      step,
+      branch_keys: 3,
+      remaining,
+    });
+    const args = ["migrate-provider", "--from", "aws", "--to", "vault"];
+    const route = "POST /kms-admin/provider/migrate";
+    suite.on(route, at("prepare", 2), at("prepare", 0), at("switch", 0));
+    const done = await suite.run([...args, "--json"]);
+    assertEquals(done.json(), at("switch", 0));
+    assertEquals(
+      suite.seen.map(({ body }) => (body as { step: string }).step),
+      ["prepare", "prepare", "switch"],
+    );
+    assertMatch(done.stderr, /^prepare: 1 of 3 branch keys\nprepare: 3 of 3/m);
+
+    suite.on(route, at("prepare", 1));
+    const stuck = await suite.run(args);
+    assertEquals(stuck.code, 1);
+    assertStringIncludes(stuck.stderr, "leaves 1 branch keys undone");
+
+    suite.on(route, at("finish", 0));
+    assertEquals((await suite.run([...args, "--step", "finish"])).code, 0);
+  }));
+
+Deno.test("kms import-rows: every line before the first request, then a hundred at a time", () =>
+  withSuite(async (suite) => {
+    suite.on("POST /kms-admin/legacy/rows", ({ body }: { body: unknown }) => {
+      const { rows } = body as { rows: { n: number }[] };
+      return Response.json({
+        success: true,
+        data: { results: rows.map(({ n }) => ({ status: n === 150 ? 422 : 201 })) },
+      });
+    });
+    const rows = Array.from({ length: 230 }, (_, n) => JSON.stringify({ n }));
+    const args = ["import-rows", privateFile(rows.join("\n") + "\n"), "--key-id", "default"];
+    const done = await suite.run([...args, "--json"]);
+    assertEquals(done.code, 1);
+    const { rows: count, failed, results } = done.json();
+    assertEquals([count, failed, results[150]], [230, 1, { line: 151, status: 422 }]);
+    assertEquals(
+      suite.seen.map(({ body }) => (body as { rows: unknown[] }).rows.length),
+      [100, 100, 30],
+    );
+    const bad = privateFile('{"n":1}\n{"n":"4242424242424242"\n');
+    const refused = await suite.run(["import-rows", bad, "--key-id", "default"]);
+    assertEquals([refused.code, suite.seen.length], [2, 3]);
+    assertStringIncludes(refused.stderr, "line 2 is not a JSON object");
+    assert(!refused.stderr.includes("4242"));
+  }));
+
+interface Refusal {
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly says: RegExp;
+}
+
+const MISUSE: readonly Refusal[] = [
+  { name: "an unknown command", args: ["frobnicate"], says: /unknown command/ },
+  { name: "no command of a group", args: ["audit"], says: /--help/ },
+  { name: "an unknown option", args: ["health", "--fast"], says: /unknown option/ },
+  { name: "a missing argument", args: ["retire", "payment"], says: /missing required argument/ },
+  { name: "an unknown class", args: ["key", "--class", "card"], says: /Allowed choices/ },
+  { name: "a job that is no UUID", args: ["jobs", "show", "../config"], says: /UUID/ },
+  { name: "a version that is no UUID", args: ["retire", "payment", "newest"], says: /UUID/ },
+  {
+    name: "a day that does not exist",
+    args: ["audit", "verify", "--from", "2026-02-30"],
+    says: /day/,
+  },
+  {
+    name: "no confirmation of 1 of 25",
+    args: ["rotate", "--target", "kms-key"],
+    says: /--confirm/,
+  },
+  {
+    name: "no confirmation of an erasure",
+    args: ["erase", USER, "--purpose", "x"],
+    says: /--confirm/,
+  },
+  {
+    name: "a confirmation of somebody else's",
+    args: ["erase", USER, "--purpose", "x", "--confirm", JOB],
+    says: /another user/,
+  },
+  {
+    name: "a prune without consent",
+    args: ["audit", "prune", "--before", "2026-01-01"],
+    says: /export/,
+  },
+  {
+    name: "a migration to itself",
+    args: ["migrate-provider", "--from", "aws", "--to", "aws"],
+    says: /same provider/,
+  },
+  {
+    name: "credentials that others can read",
+    args: ["config", "set", privateFile(JSON.stringify(settings), 0o644)],
+    says: /chmod 600/,
+  },
+  {
+    name: "a file that is not there",
+    args: ["config", "test", "/nowhere.json"],
+    says: /does not exist/,
+  },
+];
+
+for (const { name, args, says } of MISUSE) {
+  Deno.test(`kms: ${name} is exit code 2, and nothing is sent`, () =>
+    withSuite(async (suite) => {
+      const text = await suite.run(args);
+      assertEquals(text.code, 2, text.stdout);
+      assertMatch(text.stderr, says);
+      const json = await suite.run([...args, "--json"]);
+      assertEquals([json.code, json.json().error.code], [2, "usage"]);
+      assertEquals(suite.seen, []);
+    }));
+}
+
+Deno.test("kms: a problem document is told with its code, fields and request, and sets the exit code", () =>
+  withSuite(async (suite) => {
+    const cases: [status: number, code: string, exit: number][] = [
+      [401, "unauthorized", 3],
+      [403, "admin_required", 3],
+      [404, "not_found", 5],
+      [409, "rotation_in_progress", 5],
+      [422, "validation_failed", 5],
+      [429, "rate_limited", 4],
+      [500, "internal_error", 4],
+      [503, "kms_unavailable", 4],
+    ];
+    for (const [status, code, exit] of cases) {
+      const errors = [{ pointer: "/user_id", code: "invalid_user_id", detail: "must be a UUID" }];
+      suite.on("POST /kms-admin/key/rotate", () => problem(status, code, "No.", { errors }));
+      const text = await suite.run(["rotate"]);
+      assertEquals([text.code, text.stdout], [exit, ""]);
+      assertStringIncludes(text.stderr, `error: No. (${code})\n  /user_id: must be a UUID`);
+      assertStringIncludes(text.stderr, "request 7d9f4c1e-0000-4000-8000-000000000001");
+      const json = await suite.run(["rotate", "--json"]);
+      assertEquals(json.json().error, {
+        ...{ code, title: "No.", status, errors },
+        request_id: "7d9f4c1e-0000-4000-8000-000000000001",
+      });
+    }
+  }));
+
+Deno.test("kms: answers of others than the suite, and of nobody, are exit code 4 (401: 3)", () =>
+  withSuite(async (suite) => {
+    const route = "GET /kms-admin/config";
+    const answers: [answer: () => Response, exit: number, says: RegExp][] = [
+      [() => new Response("Not here", { status: 404 }), 4, /is the function deployed/],
+      [() => Response.json({ message: "No API key" }, { status: 401 }), 3, /answered 401/],
+      [() => new Response("<html>", { status: 502 }), 4, /answered 502/],
+      [() => new Response("fine"), 4, /answered 200, and not as the suite/],
+      [() => Response.redirect("https://elsewhere.example/"), 4, /answered 302/],
+    ];
+    for (const [answer, exit, says] of answers) {
+      suite.on(route, answer);
+      const { code, stderr } = await suite.run(["config", "get"]);
+      assertEquals(code, exit, stderr);
+      assertMatch(stderr, says);
+    }
+    const nobody = await kms(["config", "get", "--api-url", "http://127.0.0.1:1"], {
+      env: { KMS_SECRET_KEY: "a-secret-key-of-tests-only" },
+    });
+    assertEquals(nobody.code, 4);
+    assertStringIncludes(nobody.stderr, "http://127.0.0.1:1 cannot be reached");
+  }));
+
+Deno.test("kms: what a server sends cannot steer the terminal", () =>
+  withSuite(async (suite) => {
+    suite.on("GET /kms-admin/config", { provider: "\x1b[2Jaws\x07", revision: 1 });
+    const { stdout } = await suite.run(["config", "get"]);
+    assertMatch(stdout, /^provider +\?\[2Jaws\?$/m);
+  }));
