@@ -10,6 +10,7 @@ export interface Job {
   readonly status: "running" | "completed" | "cancelled";
   readonly dry_run: boolean;
   readonly data_class: string | null;
+  /** Rows to look at; the next three are what came of them. */
   readonly total: number;
   readonly done: number;
   readonly unchanged: number;
@@ -18,6 +19,11 @@ export interface Job {
   readonly created_at: string;
   readonly updated_at: string;
   readonly finished_at: string | null;
+}
+
+/** Rows that the job has looked at. */
+export function workedOf({ done, unchanged, failed }: Job): number {
+  return done + unchanged + failed;
 }
 
 export interface Page {
@@ -41,7 +47,54 @@ export interface Verification {
   readonly days: number;
   readonly entries: number;
   readonly faults: readonly { readonly day: string; readonly seq: number; readonly kind: string }[];
+  readonly fault_count: number;
   readonly anchor: unknown;
+  readonly next_cursor: string | null;
+}
+
+export interface Pruned {
+  readonly before: string;
+  readonly days: number;
+  readonly entries: number;
+  /** False when the server's time was over: ask again. */
+  readonly complete: boolean;
+  readonly anchor: unknown;
+}
+
+export interface Rotation {
+  /** Of the first that was rotated. */
+  readonly newKeyVersion?: string | null;
+  readonly rotated: readonly unknown[];
+  readonly failed: readonly unknown[];
+}
+
+export interface AuditFilter extends Period, Page {
+  readonly action?: string;
+  readonly actor_id?: string;
+  readonly owner_id?: string;
+  readonly record_id?: string;
+  readonly outcome?: string;
+}
+
+export interface KeyImport {
+  readonly key_id?: string;
+  readonly source: "aws" | "gcp" | "vault" | "env" | "inline";
+  readonly name?: string;
+  readonly version?: number;
+  readonly derivation?: string;
+  readonly key?: string;
+}
+
+export interface StagedRow {
+  readonly source_id: string;
+  readonly outcome: "staged" | "known" | "imported" | "conflict" | "owner_not_found";
+  readonly id: string | null;
+}
+
+export interface ImportRun {
+  readonly imported: number;
+  readonly failed: number;
+  readonly remaining: { readonly pending: number; readonly failed: number };
 }
 
 export interface Period {
@@ -52,6 +105,7 @@ export interface Period {
 
 /** How long one call to a job may work, milliseconds: progress is seen this often. */
 const RUN_BUDGET_MS = 5_000;
+const IMPORT_BUDGET_MS = 5_000;
 /** The platform ends a request after 150 s without an answer. */
 const LONGEST_MS = 155_000;
 
@@ -64,13 +118,16 @@ export class AdminApi {
 
   // Keys
   metadata = (data_class: string | undefined) =>
-    this.#get<Record<string, unknown>>("/key/metadata", { data_class });
+    this.#get<{ keyId: string; rotation?: { on_demand_left?: number | null } }>("/key/metadata", {
+      data_class,
+    });
   rotate = (body: {
     readonly target: "branch_key" | "kms_key";
     readonly data_class?: string;
     readonly user_id?: string;
-    readonly confirm?: boolean;
-  }) => this.#post<{ newKeyVersion: string; rotated: unknown[] }>("/key/rotate", body);
+    /** Id of the key service's key, repeated by a person. */
+    readonly confirm?: string;
+  }) => this.#post<Rotation>("/key/rotate", body);
   retire = (body: { readonly branch_key_id: string; readonly version: string }) =>
     this.#post<{ branch_key_id: string; version: string }>("/key/retire", body);
 
@@ -107,28 +164,39 @@ export class AdminApi {
     });
   configHistory = (page: Page) =>
     this.#get<{ revisions: unknown[]; next_cursor: string | null }>("/config/history", page);
-  rollbackConfig = (revision: number) =>
-    this.#post<Record<string, unknown>>("/config/rollback", { revision });
+  rollbackConfig = (body: { readonly revision: number; readonly reason?: string }) =>
+    this.#post<Record<string, unknown>>("/config/rollback", body);
 
   // Audit
-  verifyAudit = (body: Period & { readonly anchors?: unknown }) =>
-    this.#post<Verification>("/audit/verify", body);
-  anchors = (period: Period) => this.#get<{ anchors: unknown[] }>("/audit/anchors", { ...period });
-  exportAudit = (query: Period) =>
-    this.#client.stream(`${ADMIN}/audit/export`, { query: { ...query }, timeoutMs: LONGEST_MS });
-  alerts = () => this.#get<{ alerts: unknown[] }>("/audit/alerts", {});
-  pruneAudit = (before: string) => this.#post<Record<string, unknown>>("/audit/prune", { before });
+  audit = (filter: AuditFilter) =>
+    this.#get<{ entries: unknown[]; next_cursor: string | null }>("/audit", filter);
+  verifyAudit = (
+    body: Period & { readonly cursor?: string; readonly anchors?: readonly unknown[] },
+  ) => this.#post<Verification>("/audit/verify", body);
+  anchors = (query: Period & Page) =>
+    this.#get<{ anchors: unknown[]; next_cursor: string | null }>("/audit/anchors", query);
+  exportDay = (query: { readonly day: string; readonly cursor?: string }) =>
+    this.#get<{ entries: unknown[]; next_cursor: string | null }>("/audit/export", query);
+  alerts = (query: { readonly hours?: number }) =>
+    this.#get<{ alerts: unknown[] }>("/audit/alerts", query);
+  pruneAudit = (before: string) => this.#post<Pruned>("/audit/prune", { before, confirm: before });
 
-  // People, and data of earlier systems
+  // People
   erase = (userId: string, purpose: string) =>
-    this.#post<Record<string, unknown>>(`/users/${userId}/erase`, {
-      purpose,
-      confirm: userId,
-    });
-  importKey = (body: { readonly key_id: string; readonly key: string }) =>
-    this.#post<Record<string, unknown>>("/legacy/keys", body);
-  importRows = (body: { readonly key_id: string; readonly rows: readonly unknown[] }) =>
-    this.#post<{ results: readonly { readonly status: number }[] }>("/legacy/rows", body);
+    this.#post<Record<string, unknown>>(`/users/${userId}/erase`, { purpose, confirm: userId });
+  verifyErasure = (proof: string) =>
+    this.#post<{ valid: boolean; erasure: object | null }>("/users/erase/verify", { proof });
+
+  // Data of earlier systems
+  importKey = (body: KeyImport) => this.#post<Record<string, unknown>>("/legacy/keys", body);
+  stageRows = (
+    body: {
+      readonly key_id?: string;
+      readonly encoding: string;
+      readonly items: readonly object[];
+    },
+  ) => this.#post<{ results: readonly StagedRow[] }>("/legacy/rows", body);
+  runImport = () => this.#post<ImportRun>("/legacy/run", { budget_ms: IMPORT_BUDGET_MS });
 
   #get<Data>(path: string, query: object = {}): Promise<Data> {
     return this.#client.data<Data>("GET", ADMIN + path, { query: { ...query } });

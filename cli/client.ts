@@ -42,19 +42,12 @@ export class Client {
     functionPath: string,
     options: CallOptions = {},
   ): Promise<Data> {
-    const response = await this.send(method, functionPath, options);
+    const response = await this.#send(method, functionPath, options);
     const answer = await readJson(response);
     if (!response.ok) throw problem(response, answer);
     const { success, data } = (answer ?? {}) as { success?: unknown; data?: Data };
     if (success !== true) throw foreign(response);
     return data as Data;
-  }
-
-  /** An answer whose body is read by the caller, whatever its status but with a problem document thrown. */
-  async stream(functionPath: string, options: CallOptions = {}): Promise<Response> {
-    const response = await this.send("GET", functionPath, options);
-    if (!response.ok) throw problem(response, await readJson(response));
-    return response;
   }
 
   /** The answer of any status and its JSON; undefined when it is none. */
@@ -63,7 +56,7 @@ export class Client {
     functionPath: string,
     options: CallOptions = {},
   ): Promise<{ readonly response: Response; readonly body: unknown }> {
-    const response = await this.send(method, functionPath, options);
+    const response = await this.#send(method, functionPath, options);
     return { response, body: await readJson(response) };
   }
 
@@ -72,7 +65,7 @@ export class Client {
     return problem(response, body);
   }
 
-  async send(
+  async #send(
     method: string,
     functionPath: string,
     { query = {}, body, timeoutMs = 60_000, signal }: CallOptions,

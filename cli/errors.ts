@@ -1,4 +1,5 @@
 /** How a command ends: its exit code, and what went wrong. */
+import { printable } from "./text.ts";
 
 /** Documented in docs/command-line.md; scripts depend on them. */
 export const EXIT = {
@@ -102,5 +103,5 @@ export function errorText(error: CliError): string {
     }
     if (error.requestId !== undefined) lines.push(`  request ${error.requestId}`);
   }
-  return lines.join("\n");
+  return lines.map(printable).join("\n");
 }

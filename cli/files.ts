@@ -79,6 +79,7 @@ export async function writeNewFile(
       throw usage(`${partial} exists: is another export running?`);
     }
     await Deno.remove(partial).catch(() => {});
+    if (cause instanceof CliError) throw cause;
     throw new CliError(EXIT.unavailable, "not_written", `${path} could not be written`, { cause });
   }
   return size;

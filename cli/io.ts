@@ -1,3 +1,5 @@
+import { usage } from "./errors.ts";
+
 /** The world as a command sees it. Tests bring their own. */
 export interface Io {
   /** One or more whole lines on stdout: the answer, and nothing else. */
@@ -11,9 +13,9 @@ export interface Io {
   /** Width of the terminal. */
   columns(): number;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** All of stdin. */
+  /** All of stdin; it can be asked for once. */
   stdin(): Promise<string>;
-  /** Aborted by the first Ctrl-C. */
+  /** Aborted by the first Ctrl-C; until a command asks for it, Ctrl-C ends the process as ever. */
   readonly interrupted: AbortSignal;
   /** Milliseconds since the epoch. */
   now(): number;
@@ -21,14 +23,9 @@ export interface Io {
 
 /** The process's own. */
 export function processIo(): Io {
-  const interrupted = new AbortController();
-  Deno.addSignalListener("SIGINT", () => {
-    // A second one ends at once: whatever runs is made to survive that.
-    if (interrupted.signal.aborted) Deno.exit(130);
-    interrupted.abort();
-  });
   const encoder = new TextEncoder();
   const draw = (text: string) => writeAll(Deno.stderr, encoder.encode(text));
+  let interrupted: AbortSignal | undefined;
   return {
     out: (text) => writeAll(Deno.stdout, encoder.encode(`${text}\n`)),
     err: (text) => draw(`${text}\n`),
@@ -42,10 +39,32 @@ export function processIo(): Io {
       }
     },
     env: Deno.env.toObject(),
-    stdin: () => new Response(Deno.stdin.readable).text(),
-    interrupted: interrupted.signal,
+    stdin: readOnce(() => new Response(Deno.stdin.readable).text()),
+    get interrupted() {
+      return interrupted ??= firstInterrupt();
+    },
     now: Date.now,
   };
+}
+
+/** For two options that both say `-`. @throws (when read) {CliError} */
+export function readOnce(read: () => Promise<string>): () => Promise<string> {
+  let taken = false;
+  return async () => {
+    if (taken) throw usage("stdin can be read only once: give one of the two by file");
+    taken = true;
+    return await read();
+  };
+}
+
+function firstInterrupt(): AbortSignal {
+  const controller = new AbortController();
+  Deno.addSignalListener("SIGINT", () => {
+    // A second one ends at once: whatever runs is made to survive that.
+    if (controller.signal.aborted) Deno.exit(130);
+    controller.abort();
+  });
+  return controller.signal;
 }
 
 function writeAll(to: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {

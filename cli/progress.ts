@@ -1,5 +1,5 @@
 /** How far a job is: a bar on a terminal, plain lines elsewhere. */
-import type { Job } from "./api.ts";
+import { type Job, workedOf } from "./api.ts";
 import type { Io } from "./io.ts";
 
 const BAR_CELLS = 24;
@@ -17,7 +17,7 @@ export class JobProgress {
     this.#io = io;
     this.#startedAt = io.now();
     // What others did before says nothing about how fast it goes now.
-    this.#doneBefore = job.done;
+    this.#doneBefore = workedOf(job);
   }
 
   show(job: Job): void {
@@ -42,16 +42,16 @@ export class JobProgress {
     const percent = percentOf(job);
     const full = Math.round(percent * BAR_CELLS / 100);
     const seconds = (this.#io.now() - this.#startedAt) / 1000;
-    const rate = seconds > 0 ? (job.done - this.#doneBefore) / seconds : 0;
+    const rate = seconds > 0 ? (workedOf(job) - this.#doneBefore) / seconds : 0;
     const left = job.status !== "running"
       ? job.status
       : rate > 0
-      ? `${duration((job.total - job.done) / rate)} left`
+      ? `${duration((job.total - workedOf(job)) / rate)} left`
       : "";
     return [
       ...bar ? [`[${"#".repeat(full)}${"-".repeat(BAR_CELLS - full)}]`] : [],
       `${percent.toFixed(1)} %`,
-      `${job.done}/${job.total} rows`,
+      `${workedOf(job)}/${job.total} rows`,
       `${rate.toFixed(rate < 10 ? 1 : 0)}/s`,
       ...left === "" ? [] : [left],
       ...job.failed > 0 ? [`${job.failed} FAILED`] : [],
@@ -59,8 +59,8 @@ export class JobProgress {
   }
 }
 
-function percentOf({ done, total }: Job): number {
-  return total === 0 ? 100 : Math.min(100, 100 * done / total);
+function percentOf(job: Job): number {
+  return job.total === 0 ? 100 : Math.min(100, 100 * workedOf(job) / job.total);
 }
 
 function duration(seconds: number): string {

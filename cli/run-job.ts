@@ -1,5 +1,6 @@
 /** Keeps a job going: a few calls at a time, each doing a portion, until it is over. */
-import type { AdminApi, Job } from "./api.ts";
+import { type AdminApi, type Job, workedOf } from "./api.ts";
+import { sleep } from "./patience.ts";
 import { CliError, EXIT } from "./errors.ts";
 
 export interface RunOptions {
@@ -25,7 +26,10 @@ export async function runJob(api: AdminApi, job: Job, options: RunOptions): Prom
   let latest = job;
   const see = (seen: Job) => {
     // Answers overtake each other.
-    if (seen.status === "running" && (latest.status !== "running" || seen.done < latest.done)) {
+    if (
+      seen.status === "running" &&
+      (latest.status !== "running" || workedOf(seen) < workedOf(latest))
+    ) {
       return;
     }
     latest = seen;
@@ -34,7 +38,7 @@ export async function runJob(api: AdminApi, job: Job, options: RunOptions): Prom
 
   async function work(): Promise<void> {
     for (let outages = 0; latest.status === "running" && !signal.aborted;) {
-      const before = latest.done;
+      const before = workedOf(latest);
       try {
         see(await api.run(job.id, signal));
         outages = 0;
@@ -46,7 +50,9 @@ export async function runJob(api: AdminApi, job: Job, options: RunOptions): Prom
         await pause((retryAfterSeconds ?? 0) * 1000 || FIRST_PAUSE_MS * 2 ** (outages - 1), signal);
         continue;
       }
-      if (latest.status === "running" && latest.done === before) await pause(IDLE_PAUSE_MS, signal);
+      if (latest.status === "running" && workedOf(latest) === before) {
+        await pause(IDLE_PAUSE_MS, signal);
+      }
     }
   }
 
@@ -64,17 +70,4 @@ export async function runJob(api: AdminApi, job: Job, options: RunOptions): Prom
     throw new CliError(EXIT.interrupted, "interrupted", "interrupted");
   }
   return latest;
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }

@@ -40,8 +40,11 @@ export function columnsOf(rows: readonly unknown[]): string[] {
 
 function shown(value: unknown): string {
   if (value === null || value === undefined) return "-";
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  // What comes from a server cannot move the cursor or colour the screen.
+  return printable(typeof value === "string" ? value : JSON.stringify(value));
+}
+
+/** What comes from a server cannot move the cursor, colour the screen or begin a line. */
+export function printable(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }

@@ -1,48 +1,111 @@
-/** `kms audit`: proof that the trail is whole, copies of it, and what it warns of. */
+/** `kms audit`: reading the trail, proof that it is whole, copies of it, and what it warns of. */
 import { type Command, Option } from "commander";
-import type { Period } from "../api.ts";
+import type { AuditFilter, Period } from "../api.ts";
+import { allAnchors, pruneBefore, verifyTrail, writeExport } from "../audit.ts";
 import { EXIT, usage } from "../errors.ts";
-import { jsonOrStdin, writeNewFile } from "../files.ts";
+import { jsonOrStdin } from "../files.ts";
 import { type Host, parse } from "../host.ts";
-import { given, periodOptions } from "../options.ts";
-import { columnsOf, facts, table } from "../text.ts";
+import { given, pageOptions, periodOptions } from "../options.ts";
+import { columnsOf, facts, nextPage, table } from "../text.ts";
+
+const ENTRY_COLUMNS = [
+  ...["day", "seq", "action", "outcome", "error_code", "actor_id", "owner_id", "record_id"],
+];
+
+interface ListOptions extends Period {
+  readonly limit?: number;
+  readonly cursor?: string;
+  readonly action?: string;
+  readonly actor?: string;
+  readonly owner?: string;
+  readonly record?: string;
+  readonly outcome?: string;
+}
 
 export function auditCommand(program: Command, host: Host): void {
-  const audit = program.command("audit").description("verify, export and prune the audit trail");
+  const audit = program.command("audit").description(
+    "read, verify, export and prune the audit trail",
+  );
 
-  withPeriod(host.command(audit, "verify", "check the chain of every day; exit code 1 when broken"))
-    .option("--anchors <file>", "anchors that were kept elsewhere, as `audit anchors` prints them")
-    .action(
-      host.action<Period & { readonly anchors?: string }>(async (session, options) => {
-        const { from, to } = options;
-        const anchors = options.anchors === undefined
-          ? undefined
-          : readAnchors(await jsonOrStdin(options.anchors, session.io));
-        const found = await (await session.admin()).verifyAudit(given({ from, to, anchors }));
-        const text = found.valid
-          ? `valid: ${found.entries} entries of ${found.days} days`
-          : `NOT VALID: ${found.faults.length} faults in ${found.entries} entries of ` +
-            `${found.days} days\n${table(found.faults, ["day", "seq", "kind"])}`;
-        return { document: found, text, exit: found.valid ? EXIT.ok : EXIT.negative };
-      }),
-    );
-  withPeriod(host.command(audit, "export", "write the entries into a new file, mode 0600"))
+  withOptions(host.command(audit, "list", "entries, newest first"), [
+    ...pageOptions(),
+    ...periodOptions(),
+    new Option("--action <action>", "such as payment_method.reveal"),
+    new Option("--actor <id>", "user id, or name of a secret key"),
+    new Option("--owner <id>", "whose data").argParser(parse.uuid),
+    new Option("--record <id>", "which row").argParser(parse.uuid),
+    new Option("--outcome <outcome>", "").choices(["success", "failure"]),
+  ]).action(host.action<ListOptions>(async (session, options) => {
+    const { limit, cursor, from, to, action, outcome } = options;
+    const page = await (await session.admin()).audit(given({
+      ...{ limit, cursor, from, to, action, outcome },
+      ...{ actor_id: options.actor, owner_id: options.owner, record_id: options.record },
+    }) as AuditFilter);
+    return {
+      document: page,
+      text: table(page.entries, ENTRY_COLUMNS) + nextPage(page.next_cursor),
+    };
+  }));
+
+  withOptions(host.command(audit, "verify", "check the chain; exit code 1 when it is broken"), [
+    ...periodOptions(),
+    new Option(
+      "--anchors <file>",
+      "anchors that were kept elsewhere, as `audit anchors` prints them",
+    ),
+  ]).action(
+    host.action<Period & { readonly anchors?: string }>(async (session, { from, to, anchors }) => {
+      const known = anchors === undefined
+        ? []
+        : readAnchors(await jsonOrStdin(anchors, session.io));
+      const found = await verifyTrail(
+        await session.admin(),
+        given({ from, to }) as Period,
+        known,
+        session.io,
+      );
+      const whole = `${found.entries} entries of ${found.days} days`;
+      const text = found.valid
+        ? `valid: ${whole}${known.length === 0 ? "" : `, ${known.length} anchors`}`
+        : `NOT VALID: ${found.fault_count} faults in ${whole}\n` +
+          table(found.faults, columnsOf(found.faults));
+      return { document: found, text, exit: found.valid ? EXIT.ok : EXIT.negative };
+    }),
+  );
+
+  withOptions(
+    host.command(audit, "export", "write entries into a new file, mode 0600, one a line"),
+    periodOptions(),
+  )
     .requiredOption("--out <file>", "the file")
     .action(
       host.action<Period & { readonly out: string }>(async (session, { from, to, out }) => {
-        const response = await (await session.admin()).exportAudit(given({ from, to }));
-        const bytes = await writeNewFile(out, response.body ?? new Blob([]).stream());
-        return { document: { file: out, bytes }, text: `${out}: ${bytes} bytes` };
+        if (from === undefined) {
+          throw usage("--from is required; --to is the same day unless given");
+        }
+        const range = { from, to: to ?? from };
+        if (range.to < range.from) throw usage("--to is before --from");
+        const written = await writeExport(await session.admin(), range, out, session.io);
+        return {
+          document: { file: out, ...written },
+          text: `${out}: ${written.entries} entries, ${written.bytes} bytes`,
+        };
       }),
     );
-  withPeriod(host.command(audit, "anchors", "the hash that ends each day, to be kept elsewhere"))
-    .action(host.action<Period>(async (session, { from, to }) => {
-      const found = await (await session.admin()).anchors(given({ from, to }));
-      return { document: found, text: JSON.stringify(found, null, 2) };
-    }));
+
+  withOptions(
+    host.command(audit, "anchors", "signed ends of finished days, to be kept elsewhere"),
+    periodOptions(),
+  ).action(host.action<Period>(async (session, { from, to }) => {
+    const period = given({ from, to }) as Period;
+    const anchors = await allAnchors(await session.admin(), period, session.io);
+    return { document: { anchors }, text: JSON.stringify({ anchors }, null, 2) };
+  }));
+
   host.command(audit, "alerts", "what needs a look; exit code 1 when there is any")
-    .action(host.action(async (session) => {
-      const found = await (await session.admin()).alerts();
+    .option("--hours <count>", "how far to look back", parse.count(1, 168))
+    .action(host.action<{ readonly hours?: number }>(async (session, { hours }) => {
+      const found = await (await session.admin()).alerts(given({ hours }) as { hours?: number });
       const { alerts } = found;
       if (alerts.length === 0) return { document: found, text: "none" };
       return {
@@ -51,25 +114,32 @@ export function auditCommand(program: Command, host: Host): void {
         exit: EXIT.negative,
       };
     }));
+
   host.command(audit, "prune", "delete whole days that are over; the chain stays provable")
     .addOption(
       new Option("--before <day>", "the first day to keep").argParser(parse.day)
         .makeOptionMandatory(),
     )
-    .option("--confirm", "they are gone for good: export them first")
+    .option(
+      "--confirm <day>",
+      "the day once more: export what goes, it is gone for good",
+      parse.day,
+    )
     .action(
-      host.action<{ readonly before: string; readonly confirm?: boolean }>(
+      host.action<{ readonly before: string; readonly confirm?: string }>(
         async (session, { before, confirm }) => {
-          if (!confirm) throw usage("the days are gone for good: export them, then add --confirm");
-          const pruned = await (await session.admin()).pruneAudit(before);
+          if (confirm !== before) {
+            throw usage(`they are gone for good: export them, then add --confirm ${before}`);
+          }
+          const pruned = await pruneBefore(await session.admin(), before, session.io);
           return { document: pruned, text: facts(pruned) };
         },
       ),
     );
 }
 
-function withPeriod(command: Command): Command {
-  for (const option of periodOptions()) command.addOption(option);
+function withOptions(command: Command, options: readonly Option[]): Command {
+  for (const option of options) command.addOption(option);
   return command;
 }
 

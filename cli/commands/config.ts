@@ -54,11 +54,15 @@ export function configCommand(program: Command, host: Host): void {
     };
   }));
   host.command(config, "rollback", "make an earlier revision the one in force")
-    .addArgument(new Argument("<revision>").argParser(parse.count(0, 999_999_999)))
-    .action(host.action<unknown, [number]>(async (session, _options, revision) => {
-      const current = await (await session.admin()).rollbackConfig(revision);
-      return { document: current, text: facts(current) };
-    }));
+    .addArgument(new Argument("<revision>").argParser(parse.count(0, 999_999_998)))
+    .option("--reason <text>", "kept in the history")
+    .action(
+      host.action<{ readonly reason?: string }, [number]>(async (session, { reason }, revision) => {
+        const body = { revision, ...reason === undefined ? {} : { reason } };
+        const current = await (await session.admin()).rollbackConfig(body);
+        return { document: current, text: facts(current) };
+      }),
+    );
 }
 
 /** A file with credentials must be its owner's alone. */

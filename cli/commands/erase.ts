@@ -1,6 +1,7 @@
-/** `kms erase`: a user's keys and ciphertext, for good. */
+/** `kms erase` and `kms verify-erasure`: a user's keys and ciphertext for good, and the proof of it. */
 import { Argument, type Command } from "commander";
-import { usage } from "../errors.ts";
+import { EXIT, usage } from "../errors.ts";
+import { textOrStdin } from "../files.ts";
 import { type Host, parse } from "../host.ts";
 import { facts } from "../text.ts";
 
@@ -19,5 +20,16 @@ export function eraseCommand(program: Command, host: Host): void {
       if (confirm !== user) throw usage("--confirm names another user");
       const proof = await (await session.admin()).erase(user, purpose);
       return { document: proof, text: facts(proof) };
+    }));
+  host.command(program, "verify-erasure", "whether a proof is this suite's, and what it states")
+    .addArgument(new Argument("<file>", "the proof; - for stdin"))
+    .action(host.action<unknown, [string]>(async (session, _options, path) => {
+      const proof = (await textOrStdin(path, session.io)).trim();
+      const found = await (await session.admin()).verifyErasure(proof);
+      return {
+        document: found,
+        text: found.valid ? facts(found.erasure ?? {}) : "NOT VALID: this suite did not sign it",
+        exit: found.valid ? EXIT.ok : EXIT.negative,
+      };
     }));
 }

@@ -37,7 +37,8 @@ finish   forget the old wrappings: there is no way back from here
 back     write under the old one again`,
     )
     .action(host.action<Options>(async (session, options) => {
-      const { from, to, io } = { ...options, io: session.io };
+      const { from, to } = options;
+      const { io } = session;
       const api = await session.admin();
       if (options.status) {
         const migration = await api.migration();

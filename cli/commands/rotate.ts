@@ -1,14 +1,15 @@
 /** `kms rotate`: a new version of a branch key, or new material in the key service itself. */
 import { type Command, Option } from "commander";
-import { usage } from "../errors.ts";
-import { type Host, parse } from "../host.ts";
+import { EXIT, usage } from "../errors.ts";
+import { type Host, parse, type Session } from "../host.ts";
 import { dataClassOption, given } from "../options.ts";
+import { columnsOf, table } from "../text.ts";
 
 interface Options {
   readonly target: "branch-key" | "kms-key";
   readonly class?: string;
   readonly user?: string;
-  readonly confirm?: boolean;
+  readonly confirm?: string;
 }
 
 export function rotateCommand(program: Command, host: Host): void {
@@ -23,26 +24,43 @@ export function rotateCommand(program: Command, host: Host): void {
     )
     .addOption(dataClassOption())
     .option("--user <id>", "the branch key of this user, where users have their own", parse.uuid)
-    .option("--confirm", "for kms-key: AWS allows 25 rotations on demand in the life of a key")
+    .option("--confirm <key-id>", "for kms-key: its id, as `key --class` shows it")
     .action(host.action<Options>(async (session, options) => {
-      if (options.target === "kms-key") {
-        if (options.user !== undefined) throw usage("--user belongs to --target branch-key");
-        if (!options.confirm) {
-          throw usage(
-            "AWS allows 25 rotations on demand in the life of a key: repeat with --confirm",
-          );
-        }
-      }
-      const rotated = await (await session.admin()).rotate(given({
+      if (options.target === "kms-key") await requireConfirmation(session, options);
+      else if (options.confirm !== undefined) throw usage("--confirm belongs to --target kms-key");
+      const result = await (await session.admin()).rotate(given({
         target: options.target === "kms-key" ? "kms_key" as const : "branch_key" as const,
         data_class: options.class,
         user_id: options.user,
         confirm: options.confirm,
       }));
+      const { rotated, failed } = result;
       const text = [
-        `rotated, new version ${rotated.newKeyVersion}`,
+        table(rotated, columnsOf(rotated)),
+        ...failed.length === 0 ? [] : ["FAILED", table(failed, columnsOf(failed))],
         "rows keep their old version until `deno task kms -- reencrypt` moves them",
       ];
-      return { document: rotated, text: text.join("\n") };
+      return {
+        document: result,
+        text: text.join("\n"),
+        exit: failed.length === 0 ? EXIT.ok : EXIT.negative,
+      };
     }));
+}
+
+/** AWS counts: what is used up by mistake is gone. */
+async function requireConfirmation(session: Session, options: Options): Promise<void> {
+  if (options.user !== undefined) throw usage("--user belongs to --target branch-key");
+  if (options.class === undefined) throw usage("--class is required: every class has its own key");
+  if (options.confirm !== undefined) return;
+  const { keyId, rotation } = await (await session.admin()).metadata(options.class);
+  const left = rotation?.on_demand_left;
+  throw usage(
+    `${
+      typeof left === "number"
+        ? `${left} rotations on demand are left, ever`
+        : "this cannot be undone"
+    }` +
+      `: to rotate, repeat with --confirm ${keyId}`,
+  );
 }

@@ -1,4 +1,5 @@
 /** What the doctor found, line by line. */
+import { printable } from "../text.ts";
 
 export type Status = "pass" | "warn" | "fail";
 
@@ -58,8 +59,8 @@ export class Report {
 const MARKS: Readonly<Record<Status, string>> = { pass: "pass", warn: "WARN", fail: "FAIL" };
 
 export function lineText({ check, status, message, next }: Line): string {
-  const first = `${MARKS[status]}  ${check.padEnd(36)}  ${message}`;
-  return next === undefined ? first : `${first}\n      -> ${next}`;
+  const first = printable(`${MARKS[status]}  ${check.padEnd(36)}  ${message}`);
+  return next === undefined ? first : `${first}\n      -> ${printable(next)}`;
 }
 
 /** "a, b and c" */

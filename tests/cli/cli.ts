@@ -1,5 +1,5 @@
 /** The command line, run in this process: what it printed, and how it ended. */
-import type { Io } from "../../cli/io.ts";
+import { type Io, readOnce } from "../../cli/io.ts";
 import { run } from "../../cli/run.ts";
 
 export interface Finished {
@@ -28,7 +28,7 @@ export async function kms(args: readonly string[], options: RunOptions = {}): Pr
     isTerminal: options.isTerminal ?? false,
     columns: () => 80,
     env: options.env ?? {},
-    stdin: () => Promise.resolve(options.stdin ?? ""),
+    stdin: readOnce(() => Promise.resolve(options.stdin ?? "")),
     interrupted: options.interrupted ?? new AbortController().signal,
     now: options.now ?? Date.now,
   };

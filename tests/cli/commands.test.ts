@@ -1,5 +1,5 @@
 /** Every command: the request it makes, what it prints, and how it ends. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { kms, privateFile } from "./cli.ts";
 import { type FakeSuite, problem, withSuite } from "./fake-suite.ts";
 
@@ -36,8 +36,12 @@ interface Case {
   readonly document?: unknown;
 }
 
+const rotation = {
+  newKeyVersion: VERSION,
+  rotated: [{ target: "branch_key", version: VERSION }],
+  failed: [],
+};
 const settings = { provider: "vault", credentials: { token: "s.not-a-real-token" } };
-const anchors = [{ day: "2026-11-24", seq: 7, hash: "ab" }];
 
 const CASES: readonly Case[] = [
   {
@@ -51,22 +55,23 @@ const CASES: readonly Case[] = [
     args: ["rotate"],
     route: "POST /kms-admin/key/rotate",
     body: { target: "branch_key" },
-    data: { newKeyVersion: VERSION, rotated: [] },
-    text: new RegExp(`^rotated, new version ${VERSION}\n.*reencrypt`),
+    data: rotation,
+    text: new RegExp(`^target +version\nbranch_key +${VERSION}\n.*reencrypt`),
   },
   {
     args: ["rotate", "--class", "payment", "--user", USER.toUpperCase()],
     route: "POST /kms-admin/key/rotate",
     body: { target: "branch_key", data_class: "payment", user_id: USER },
-    data: { newKeyVersion: VERSION, rotated: [] },
-    text: /rotated/,
+    data: { ...rotation, failed: [{ branch_key_id: "pii", code: "kms_unavailable" }] },
+    text: /^FAILED\nbranch_key_id +code\npii +kms_unavailable$/m,
+    code: 1,
   },
   {
-    args: ["rotate", "--target", "kms-key", "--class", "payment", "--confirm"],
+    args: ["rotate", "--target", "kms-key", "--class", "payment", "--confirm", "key-1"],
     route: "POST /kms-admin/key/rotate",
-    body: { target: "kms_key", data_class: "payment", confirm: true },
-    data: { newKeyVersion: "2", rotated: [] },
-    text: /rotated/,
+    body: { target: "kms_key", data_class: "payment", confirm: "key-1" },
+    data: { newKeyVersion: null, rotated: [{ key_id: "key-1", version: null }], failed: [] },
+    text: /^key_id +version\nkey-1 +-$/m,
   },
   {
     args: ["retire", "payment", VERSION],
@@ -140,63 +145,60 @@ const CASES: readonly Case[] = [
     text: /^revision +provider\n3 +vault$/m,
   },
   {
-    args: ["config", "rollback", "2"],
+    args: ["config", "rollback", "2", "--reason", "ticket 8"],
     route: "POST /kms-admin/config/rollback",
-    body: { revision: 2 },
+    body: { revision: 2, reason: "ticket 8" },
     data: { ...config, revision: 4 },
     text: /^revision +4$/m,
   },
   {
-    args: ["audit", "verify", "--from", "2026-11-01", "--to", "2026-11-25"],
-    route: "POST /kms-admin/audit/verify",
-    body: { from: "2026-11-01", to: "2026-11-25" },
-    data: { valid: true, days: 25, entries: 900, faults: [], anchor: null },
-    text: /^valid: 900 entries of 25 days$/m,
-  },
-  {
-    args: ["audit", "verify", "--anchors", privateFile(JSON.stringify({ anchors }))],
-    route: "POST /kms-admin/audit/verify",
-    body: { anchors },
-    data: {
-      ...{ valid: false, days: 1, entries: 9, anchor: null },
-      faults: [{ day: "2026-11-24", seq: 7, kind: "changed" }],
+    args: [
+      ...["audit", "list", "--from", "2026-11-01", "--action", "payment_method.reveal"],
+      ...["--owner", USER, "--outcome", "failure"],
+    ],
+    route: "GET /kms-admin/audit",
+    query: {
+      ...{ limit: "50", from: "2026-11-01", action: "payment_method.reveal" },
+      ...{ owner_id: USER, outcome: "failure" },
     },
-    text: /^NOT VALID: 1 faults.*\nday +seq +kind\n2026-11-24 +7 +changed$/m,
-    code: 1,
-  },
-  {
-    args: ["audit", "anchors", "--from", "2026-11-01"],
-    route: "GET /kms-admin/audit/anchors",
-    query: { from: "2026-11-01" },
-    data: { anchors },
-    text: /"hash": "ab"/,
+    data: { entries: [{ day: "2026-11-02", seq: 3, action: "a.b", hash: "f" }], next_cursor: null },
+    text: /^day +seq +action .*\n2026-11-02 +3 +a\.b/m,
   },
   {
     args: ["audit", "alerts"],
     route: "GET /kms-admin/audit/alerts",
-    data: { alerts: [{ kind: "rotation_overdue", data_class: "pii" }] },
-    text: /^kind +data_class\nrotation_overdue +pii$/m,
+    data: { alerts: [{ name: "rotation_overdue", severity: "warning", subject: "pii" }] },
+    text: /^name +severity +subject\nrotation_overdue +warning +pii$/m,
     code: 1,
   },
   {
-    args: ["audit", "alerts"],
+    args: ["audit", "alerts", "--hours", "48"],
     route: "GET /kms-admin/audit/alerts",
+    query: { hours: "48" },
     data: { alerts: [] },
     text: /^none$/m,
-  },
-  {
-    args: ["audit", "prune", "--before", "2026-01-01", "--confirm"],
-    route: "POST /kms-admin/audit/prune",
-    body: { before: "2026-01-01" },
-    data: { days: 3, entries: 40 },
-    text: /^days +3$/m,
   },
   {
     args: ["erase", USER, "--purpose", "ticket 9", "--confirm", USER],
     route: `POST /kms-admin/users/${USER}/erase`,
     body: { purpose: "ticket 9", confirm: USER },
-    data: { user_id: USER, signature: "sig" },
-    text: /^signature +sig$/m,
+    data: { proof: "signed-text", erasure: { user_id: USER, rows: 3 } },
+    text: /^proof +signed-text\nerasure\.user_id +2{8}-\S+\nerasure\.rows +3$/m,
+  },
+  {
+    args: ["verify-erasure", privateFile("signed-text\n")],
+    route: "POST /kms-admin/users/erase/verify",
+    body: { proof: "signed-text" },
+    data: { valid: true, erasure: { user_id: USER } },
+    text: /^user_id +2{8}-/m,
+  },
+  {
+    args: ["verify-erasure", privateFile("signed-text\n")],
+    route: "POST /kms-admin/users/erase/verify",
+    body: { proof: "signed-text" },
+    data: { valid: false, erasure: null },
+    text: /^NOT VALID/,
+    code: 1,
   },
   {
     args: ["migrate-provider", "--status"],
@@ -253,48 +255,6 @@ Deno.test("kms health: unhealthy is exit code 1, degraded is not, anything else 
     assertEquals((await suite.run(["health"])).code, 4);
   }));
 
-Deno.test("kms audit export: a new private file with the very bytes, or none", () =>
-  withSuite(async (suite) => {
-    const folder = await Deno.makeTempDir();
-    try {
-      const out = `${folder}/audit.ndjson`;
-      const route = "GET /kms-admin/audit/export";
-      suite.on(route, () => new Response('{"seq":1}\n{"seq":2}\n'));
-      const done = await suite.run([
-        "audit",
-        "export",
-        "--out",
-        out,
-        "--to",
-        "2026-11-24",
-        "--json",
-      ]);
-      assertEquals(done.json(), { file: out, bytes: 20 });
-      assertEquals(await Deno.readTextFile(out), '{"seq":1}\n{"seq":2}\n');
-      assertEquals((await Deno.stat(out)).mode! & 0o777, 0o600);
-      assertEquals(suite.seen[0]?.query, { to: "2026-11-24" });
-
-      const again = await suite.run(["audit", "export", "--out", out]);
-      assertEquals(again.code, 2);
-      assertStringIncludes(again.stderr, "exists");
-
-      suite.on(route, () =>
-        new Response(
-          new ReadableStream({
-            start(controller) {
-              controller.enqueue(new TextEncoder().encode('{"seq":1}\n'));
-            },
-            pull: (controller) => controller.error(new Error("the server went away")),
-          }),
-        ));
-      const broken = await suite.run(["audit", "export", "--out", `${folder}/other`]);
-      assertEquals(broken.code, 4);
-      assertEquals([...Deno.readDirSync(folder)].map(({ name }) => name), ["audit.ndjson"]);
-    } finally {
-      await Deno.remove(folder, { recursive: true });
-    }
-  }));
-
 Deno.test("kms migrate-provider: prepares until nothing remains, switches, and says how it ends", () =>
   withSuite(async (suite) => {
     const at = (step: string, remaining: number) => ({
@@ -324,32 +284,6 @@ Deno.test("kms migrate-provider: prepares until nothing remains, switches, and s
     assertEquals((await suite.run([...args, "--step", "finish"])).code, 0);
   }));
 
-Deno.test("kms import-rows: every line before the first request, then a hundred at a time", () =>
-  withSuite(async (suite) => {
-    suite.on("POST /kms-admin/legacy/rows", ({ body }: { body: unknown }) => {
-      const { rows } = body as { rows: { n: number }[] };
-      return Response.json({
-        success: true,
-        data: { results: rows.map(({ n }) => ({ status: n === 150 ? 422 : 201 })) },
-      });
-    });
-    const rows = Array.from({ length: 230 }, (_, n) => JSON.stringify({ n }));
-    const args = ["import-rows", privateFile(rows.join("\n") + "\n"), "--key-id", "default"];
-    const done = await suite.run([...args, "--json"]);
-    assertEquals(done.code, 1);
-    const { rows: count, failed, results } = done.json();
-    assertEquals([count, failed, results[150]], [230, 1, { line: 151, status: 422 }]);
-    assertEquals(
-      suite.seen.map(({ body }) => (body as { rows: unknown[] }).rows.length),
-      [100, 100, 30],
-    );
-    const bad = privateFile('{"n":1}\n{"n":"4242424242424242"\n');
-    const refused = await suite.run(["import-rows", bad, "--key-id", "default"]);
-    assertEquals([refused.code, suite.seen.length], [2, 3]);
-    assertStringIncludes(refused.stderr, "line 2 is not a JSON object");
-    assert(!refused.stderr.includes("4242"));
-  }));
-
 interface Refusal {
   readonly name: string;
   readonly args: readonly string[];
@@ -368,11 +302,6 @@ const MISUSE: readonly Refusal[] = [
     name: "a day that does not exist",
     args: ["audit", "verify", "--from", "2026-02-30"],
     says: /day/,
-  },
-  {
-    name: "no confirmation of 1 of 25",
-    args: ["rotate", "--target", "kms-key"],
-    says: /--confirm/,
   },
   {
     name: "no confirmation of an erasure",
@@ -417,6 +346,17 @@ for (const { name, args, says } of MISUSE) {
       assertEquals(suite.seen, []);
     }));
 }
+
+Deno.test("kms rotate --target kms-key: unconfirmed it says what is left and which id to repeat", () =>
+  withSuite(async (suite) => {
+    const metadata = { keyId: "arn:aws:kms:x", rotation: { on_demand_left: 24 } };
+    suite.on("GET /kms-admin/key/metadata", metadata);
+    const args = ["rotate", "--target", "kms-key", "--class", "pii"];
+    const { code, stderr } = await suite.run(args);
+    assertEquals([code, suite.seen.length], [2, 1]);
+    assertStringIncludes(stderr, "24 rotations on demand are left, ever");
+    assertStringIncludes(stderr, "--confirm arn:aws:kms:x");
+  }));
 
 Deno.test("kms: a problem document is told with its code, fields and request, and sets the exit code", () =>
   withSuite(async (suite) => {
@@ -473,4 +413,9 @@ Deno.test("kms: what a server sends cannot steer the terminal", () =>
     suite.on("GET /kms-admin/config", { provider: "\x1b[2Jaws\x07", revision: 1 });
     const { stdout } = await suite.run(["config", "get"]);
     assertMatch(stdout, /^provider +\?\[2Jaws\?$/m);
+    suite.on("GET /kms-admin/config", () => problem(409, "busy", "\x1b[2JNo\nerror: yes"));
+    assertMatch(
+      (await suite.run(["config", "get"])).stderr,
+      /^error: \?\[2JNo\?error: yes \(busy\)$/m,
+    );
   }));
