@@ -196,6 +196,11 @@ export class AdminApi {
       readonly items: readonly object[];
     },
   ) => this.#post<{ results: readonly StagedRow[] }>("/legacy/rows", body);
+  failedRows = () =>
+    this.#get<{ rows: readonly unknown[]; next_cursor: string | null }>("/legacy/rows", {
+      status: "failed",
+      limit: 100,
+    });
   runImport = () => this.#post<ImportRun>("/legacy/run", { budget_ms: IMPORT_BUDGET_MS });
 
   #get<Data>(path: string, query: object = {}): Promise<Data> {

@@ -13,7 +13,7 @@ interface Options {
 export function eraseCommand(program: Command, host: Host): void {
   host.command(program, "erase", "destroy everything of a user, and print the signed proof")
     .addArgument(new Argument("<user>", "id of the user").argParser(parse.uuid))
-    .requiredOption("--purpose <text>", "kept in the audit, such as a ticket's number")
+    .requiredOption("--purpose <text>", "kept in the audit, such as ticket-9")
     .option("--confirm <user>", "the id once more: nothing brings this data back", parse.uuid)
     .action(host.action<Options, [string]>(async (session, { purpose, confirm }, user) => {
       if (confirm === undefined) throw usage(`nothing brings it back: --confirm ${user}`);

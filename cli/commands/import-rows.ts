@@ -49,16 +49,20 @@ export function importRowsCommand(program: Command, host: Host): void {
         outcome === "conflict" || outcome === "owner_not_found"
       );
       const run = options.stageOnly ? null : await runImport(api, io);
+      // Of earlier imports as well: somebody has to look at them.
+      const failed = run?.remaining.failed ? (await api.failedRows()).rows : [];
       const text = [
         `${staged.length - refused.length} of ${staged.length} rows handed over`,
         ...refused.length === 0 ? [] : [table(refused, ["source_id", "outcome"])],
-        ...run === null
-          ? []
-          : [`${run.imported} imported, ${run.failed} failed, ${run.remaining.pending} left`],
+        ...run === null ? [] : [
+          `${run.imported} imported, ${run.remaining.failed} failed, ${run.remaining.pending} left`,
+        ],
+        ...failed.length === 0 ? [] : [table(failed, ["source_id", "error_code", "error_detail"])],
       ];
-      const bad = refused.length > 0 || (run !== null && run.failed + run.remaining.pending > 0);
+      const { pending = 0 } = run?.remaining ?? {};
+      const bad = refused.length + failed.length + pending > 0;
       return {
-        document: { rows: staged.length, refused, run },
+        document: { rows: staged.length, refused, run, failed },
         text: text.join("\n"),
         exit: bad ? EXIT.negative : EXIT.ok,
       };

@@ -36,11 +36,11 @@ export function reencryptCommand(program: Command, host: Host): void {
           onProgress: (seen) => progress.show(seen),
         });
       } catch (error) {
-        if (error instanceof CliError) io.err(`\n${howToGoOn(job, options)}`);
-        throw error;
-      } finally {
         progress.end();
+        if (error instanceof CliError) io.err(howToGoOn(job, options));
+        throw error;
       }
+      progress.end();
       const hint = last.failed > 0 ? `\nwhich: deno task kms -- jobs failures ${last.id}` : "";
       return {
         document: last,

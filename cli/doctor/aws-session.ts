@@ -81,7 +81,8 @@ async function checkRole(
       const { Credentials: session } = await sts.send(
         new AssumeRoleCommand({
           RoleArn: role.arn,
-          RoleSessionName: "supabase-kms-doctor",
+          // A trust policy may ask for this name.
+          RoleSessionName: role.sessionName,
           DurationSeconds: 900,
           ...ExternalId === undefined ? {} : { ExternalId },
         }),

@@ -20,6 +20,7 @@ export async function checkFunctions(
   for (const name of names) await checkFunction(report, target, name);
   await checkHealth(report, config, target);
   await checkAdmin(report, target);
+  await checkStoredConfiguration(report, target);
   await checkCors(report, config, target);
 }
 
@@ -170,6 +171,43 @@ async function checkAdmin(report: Report, target: Target): Promise<void> {
       "read its log: the database may not answer it",
     );
   }
+}
+
+/** Settings that were stored win over the environment, which is what the lines about keys are about. */
+async function checkStoredConfiguration(report: Report, target: Target): Promise<void> {
+  const check = "functions.configuration";
+  if (report.failed(`functions.${ADMIN}`) || report.failed("functions.secret_key")) {
+    return report.notChecked(check, `functions.${ADMIN}`);
+  }
+  const answer = await probe(async (signal) => {
+    const response = await fetch(`${target.apiUrl}/functions/v1/${ADMIN}/config`, {
+      headers: { apikey: target.secretKey },
+      redirect: "manual",
+      signal,
+    });
+    const body = await response.json().catch(() => null) as { data?: StoredConfiguration } | null;
+    return { status: response.status, ...body?.data };
+  });
+  const next = "ask again; then read the log of kms-admin";
+  if (!answer.ok) report.fail(check, "does not answer", next);
+  else if (answer.value.source === "database") {
+    const { revision, provider } = answer.value;
+    report.warn(
+      check,
+      `revision ${revision} of the database is in force (${provider}); the lines about keys are ` +
+        `about the environment`,
+      "compare: deno task kms -- config get; and try it: deno task kms -- config test",
+    );
+  } else if (answer.value.source === "environment" || answer.value.status === 404) {
+    // Deployed before there was anything to store.
+    report.pass(check, "the environment's, nothing is stored");
+  } else report.fail(check, `kms-admin answered ${answer.value.status}`, next);
+}
+
+interface StoredConfiguration {
+  readonly source?: string;
+  readonly revision?: number;
+  readonly provider?: string;
 }
 
 async function checkCors(report: Report, config: Config | undefined, target: Target) {

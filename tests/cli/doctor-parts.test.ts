@@ -312,3 +312,19 @@ Deno.test("functions: not deployed, open to strangers, any origin in production"
     assertEquals(lineOf("functions.secret_key")?.message, "not checked");
   });
 });
+
+Deno.test("functions: a configuration in the database is in force, whatever the environment says", async () => {
+  const refused = { type: "urn:supabase-kms:problem:unauthorized", code: "unauthorized" };
+  await withProject((path, request) => {
+    if (!request.headers.has("apikey")) return Response.json(refused, { status: 401 });
+    return path.endsWith("/kms-admin/config")
+      ? Response.json({ success: true, data: { source: "database", revision: 3, provider: "gcp" } })
+      : Response.json({ success: true, data: {} });
+  }, async (target) => {
+    const report = new Report();
+    await checkFunctions(report, undefined, target);
+    const line = report.lines.find(({ check }) => check === "functions.configuration");
+    assertEquals(line?.status, "warn");
+    assertMatch(line?.message ?? "", /^revision 3 of the database is in force \(gcp\)/);
+  });
+});

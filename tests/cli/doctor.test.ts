@@ -67,7 +67,7 @@ Deno.test({
         ...["answers", "migrations", "objects", "privileges", "cron"].map((c) => `database.${c}`),
         ...["database.hidden.publishable_key", "database.hidden.secret_key"],
         ...[...stack.functions].sort().map((name) => `functions.${name}`),
-        ...["functions.health", "functions.secret_key", "functions.cors"],
+        ...["health", "secret_key", "configuration", "cors"].map((c) => `functions.${c}`),
       ]);
     });
     await t.step("shows no secret", () => {

@@ -59,6 +59,8 @@ Deno.test("import-rows: every line before the first request, a hundred at a time
         })),
       }));
     const left = (pending: number) => ({ pending, failed: 1 });
+    const failed = [{ source_id: "9", error_code: "decryption_failed", error_detail: null }];
+    suite.on("GET /kms-admin/legacy/rows", { rows: failed, next_cursor: null });
     suite.on(
       "POST /kms-admin/legacy/run",
       { imported: 200, failed: 0, remaining: left(29) },
@@ -72,8 +74,11 @@ Deno.test("import-rows: every line before the first request, a hundred at a time
       rows: 230,
       refused: [{ source_id: "150", outcome: "owner_not_found", id: null }],
       run: { imported: 228, failed: 1, remaining: left(0) },
+      failed,
     });
-    const staged = suite.seen.filter(({ path }) => path.endsWith("/rows"));
+    const staged = suite.seen.filter(({ method, path }) =>
+      `${method} ${path}`.endsWith("POST /kms-admin/legacy/rows")
+    );
     assertEquals(staged.map((seen) => rowsOf(seen).length), [100, 100, 30]);
     const { items: _, ...rest } = staged[0]?.body as Record<string, unknown>;
     assertEquals(rest, { key_id: "default", encoding: "hex" });
@@ -100,7 +105,9 @@ Deno.test("import-rows: large rows go in smaller portions, and a bad line is nam
     const args = ["import-rows", "-", "--encoding", "v1_hex"];
     const done = await suite.run(args, { stdin: large.join("\n") });
     assertEquals(done.code, 0, done.stderr);
-    const portions = suite.seen.filter(({ path }) => path.endsWith("/rows"));
+    const portions = suite.seen.filter(({ method, path }) =>
+      `${method} ${path}`.endsWith("POST /kms-admin/legacy/rows")
+    );
     assertEquals(portions.map((seen) => rowsOf(seen).length), [2, 2, 2]);
 
     const before = suite.seen.length;

@@ -127,6 +127,34 @@ Deno.test("reencrypt: Ctrl-C leaves the job, and says how it goes on", () =>
     assert(!suite.seen.some(({ path }) => path.endsWith("/cancel")));
   }));
 
+Deno.test("reencrypt: Ctrl-C in the middle of a call ends the process, and not the job", () =>
+  withSuite(async (suite) => {
+    const called = Promise.withResolvers<void>();
+    const over = Promise.withResolvers<void>();
+    fresh(suite);
+    suite.on(RUN, async () => {
+      called.resolve();
+      await over.promise;
+      return success(jobAt(100));
+    });
+    const main = new URL("../../cli/main.ts", import.meta.url).pathname;
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--quiet", main, "reencrypt", "--workers", "2", "--json"],
+      env: { KMS_API_URL: suite.url, KMS_SECRET_KEY: KEY },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    await called.promise;
+    child.kill("SIGINT");
+    const { code, stdout, stderr } = await child.output();
+    over.resolve();
+    assertEquals(code, 130);
+    const text = new TextDecoder();
+    assertEquals(JSON.parse(text.decode(stdout)).error.code, "interrupted");
+    assertStringIncludes(text.decode(stderr), `deno task kms -- jobs cancel ${ID}`);
+  }));
+
 Deno.test("runJob: waits through outages as it is told, and gives up when they do not end", () =>
   withSuite(async (suite) => {
     const api = new AdminApi(
