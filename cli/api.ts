@@ -40,6 +40,8 @@ export interface Migration {
   readonly branch_keys: number;
   /** Branch keys that the step has not reached yet. */
   readonly remaining: number;
+  /** Rows whose data key the old provider wrapped itself: they need re-encryption. */
+  readonly direct_rows?: number;
 }
 
 export interface Verification {

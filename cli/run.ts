@@ -65,7 +65,9 @@ function fail(error: unknown, json: boolean, io: Io): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return EXIT.ok;
     // Commander has told people already.
-    if (json) io.out(JSON.stringify(errorDocument(usage(error.message)), null, 2));
+    if (json) {
+      io.out(JSON.stringify(errorDocument(usage(error.message.replace(/^error: /, ""))), null, 2));
+    }
     return EXIT.usage;
   }
   const known = error instanceof CliError

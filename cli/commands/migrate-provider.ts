@@ -6,10 +6,14 @@ import { type Command, Option } from "commander";
 import type { AdminApi, Migration, MigrationStep } from "../api.ts";
 import { CliError, EXIT, usage } from "../errors.ts";
 import type { Host } from "../host.ts";
+import { patiently } from "../patience.ts";
 import { facts } from "../text.ts";
 
 const PROVIDERS = ["aws", "gcp", "vault", "env"];
 const STEPS: readonly MigrationStep[] = ["prepare", "switch", "finish", "back"];
+
+/** Portions in a row that may bring nothing forward. */
+const MAX_STALLS = 3;
 
 interface Options {
   readonly from?: string;
@@ -59,10 +63,17 @@ back     write under the old one again`,
       for (const step of steps) {
         last = await complete(api, { from, to, step }, (line) => io.err(line), io.interrupted);
       }
-      const hint = steps.at(-1) === "switch"
-        ? `\nboth providers serve now. To end it: --step finish. To return: --back`
-        : "";
-      return { document: last, text: facts(last ?? {}) + hint };
+      const hints = [
+        ...steps.at(-1) === "switch"
+          ? ["both providers serve now. To end it: --step finish. To return: --back"]
+          : [],
+        ...last?.direct_rows && !options.back
+          ? [
+            `${last.direct_rows} rows were wrapped by ${from} itself: re-encrypt them before it goes`,
+          ]
+          : [],
+      ];
+      return { document: last, text: [facts(last ?? {}), ...hints].join("\n") };
     }));
 }
 
@@ -73,12 +84,14 @@ async function complete(
   say: (line: string) => void,
   interrupted: AbortSignal,
 ): Promise<Migration> {
-  for (let before = Infinity;;) {
-    const migration = await api.migrate(request);
+  for (let [before, stalls] = [Infinity, 0];;) {
+    const migration = await patiently(() => api.migrate(request), interrupted);
     const { remaining, branch_keys } = migration;
     say(`${request.step}: ${branch_keys - remaining} of ${branch_keys} branch keys`);
     if (remaining === 0) return migration;
-    if (remaining >= before) {
+    // New branch keys may be made meanwhile.
+    stalls = remaining < before ? 0 : stalls + 1;
+    if (stalls === MAX_STALLS) {
       throw new CliError(
         EXIT.negative,
         "no_progress",

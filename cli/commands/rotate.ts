@@ -38,7 +38,9 @@ export function rotateCommand(program: Command, host: Host): void {
       const text = [
         table(rotated, columnsOf(rotated)),
         ...failed.length === 0 ? [] : ["FAILED", table(failed, columnsOf(failed))],
-        "rows keep their old version until `deno task kms -- reencrypt` moves them",
+        options.target === "kms-key"
+          ? "what was wrapped before stays readable; nothing has to be re-encrypted"
+          : "rows keep their old version until `deno task kms -- reencrypt` moves them",
       ];
       return {
         document: result,
