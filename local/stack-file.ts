@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { readTextFileIfAny, writePrivateFile } from "./private-file.ts";
+import type { Env } from "./platform-env.ts";
 import type { Stack } from "./stack.ts";
 
 /** `stack.json` in the data directory, mode 0600: how to reach the stack that uses it. */
@@ -13,6 +14,8 @@ export interface StackFile {
   readonly aws_endpoint: string;
   /** Key of the local AWS's administrator, for the `aws` command line. */
   readonly aws_operator: { readonly access_key_id: string; readonly secret_access_key: string };
+  /** The environment of the functions, for `deno task kms -- doctor`. */
+  readonly function_env: Env;
   /** When the database is a Postgres. */
   readonly db_url?: string;
   readonly demo: { readonly email: string; readonly password: string; readonly user_id: string };
@@ -39,6 +42,7 @@ export async function writeStackFile(
       access_key_id: operator.accessKeyId,
       secret_access_key: operator.secretAccessKey,
     },
+    function_env: stack.functionEnv,
     ...(stack.dbUrl ? { db_url: stack.dbUrl } : {}),
     demo: { ...stack.identity.demo, user_id: userId },
     running: running ? Deno.pid : null,

@@ -60,6 +60,8 @@ export interface Stack {
   readonly dbUrl?: string;
   readonly aws: LocalAws;
   readonly identity: Identity;
+  /** What every function was given at the start: the platform's variables and its own secrets. */
+  readonly functionEnv: Env;
   /** Names of the functions served. */
   readonly functions: readonly string[];
   /** One statement as the superuser, with `$1` parameters. */
@@ -154,6 +156,8 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     identity,
   });
 
+  const env = functionEnvironment(platform, localSecrets(aws), file, functionEnv);
+
   onProgress("starting the functions (their dependencies are fetched the first time)");
   const functionsStarted = startFunctions({
     settings: await findFunctions(functionsRoot, config),
@@ -162,7 +166,7 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
       args: options.denoArgs ?? [],
       root: functionsRoot,
     },
-    env: functionEnvironment(platform, localSecrets(aws), file, functionEnv),
+    env,
     dataDir,
     onLine: options.onFunctionLine,
   }).then((functions) => {
@@ -204,6 +208,7 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     ...(dbUrl ? { dbUrl } : {}),
     aws,
     identity,
+    functionEnv: env,
     functions: names,
     sql: async (query, params) => {
       const rows = await database.query<never>(query, params);

@@ -77,9 +77,18 @@ function localFault(layer: Layer | undefined, target: string): string | undefine
   }
 }
 
-/** The embedded stack is a tool of development: it may read the functions' code, never the tests. */
+/** What the command line may use of the rest: configuration, key providers, and where the stack is. */
+const CLI_IMPORTS =
+  /^(cli\/|local\/stack-file\.ts$|functions-shared\/(config|config-gcp|config-vault|environment|errors|data-class)\.ts$|functions-shared\/keys\/)/;
+
+/**
+ * The embedded stack is a tool of development: it may read the functions' code, never the tests. The command
+ * line is a client like any other, and nothing is built on it.
+ */
 function houseFault(path: string, target: string): string | undefined {
   if (path.startsWith("local/") && target.startsWith("tests/")) return "local may not import tests";
+  if (path.startsWith("cli/") && !CLI_IMPORTS.test(target)) return "cli may not import this";
+  if (target.startsWith("cli/") && !/^(cli|tests)\//.test(path)) return "nothing imports cli";
 }
 
 function matches(pattern: string, name: string): boolean {

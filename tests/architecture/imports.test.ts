@@ -144,6 +144,30 @@ const hostile: readonly [criterion: string, path: string, source: string, fault:
     `import "../tests/support/t.ts";`,
     /local may not import tests/,
   ],
+  [
+    "the command line imported by the local stack",
+    "local/x.ts",
+    `import "../cli/run.ts";`,
+    /nothing imports cli/,
+  ],
+  [
+    "the command line imported by deployed code",
+    `${SHARED}/http/x.ts`,
+    `import "../../cli/run.ts";`,
+    /only files of the deployed layers/,
+  ],
+  [
+    "a use case imported by the command line",
+    "cli/x.ts",
+    `import "../functions-shared/payments/p.ts";`,
+    /cli may not import this/,
+  ],
+  [
+    "the stack itself imported by the command line",
+    "cli/x.ts",
+    `import "../local/stack.ts";`,
+    /cli may not import this/,
+  ],
   ["a missing file", `${SHARED}/http/x.ts`, `import "./gone.ts";`, /no such file/],
   [
     "a function that imports a use case",
@@ -183,7 +207,10 @@ function fixture(path: string, source: string): Tree {
     ...["keys/k.ts", "keys/providers/aws/kms.ts", "http/app.ts", "endpoints/e.ts"],
     ...["payments/p.ts", "message/m.ts", "runtime.ts"],
   ].map((name) => `${SHARED}/${name}`);
-  const files = [...others, "local/stack.ts", "tests/support/t.ts"];
+  const files = [
+    ...others,
+    ...["local/stack.ts", "local/stack-file.ts", "tests/support/t.ts", "cli/run.ts"],
+  ];
   return {
     files: new Map([...files.map((name): [string, string] => [name, ""]), [path, source]]),
     packages: new Set(["valibot", "hono", "@aws-sdk/client-kms", "@supabase/supabase-js"]),
@@ -215,6 +242,11 @@ Deno.test("the check is quiet about what is allowed", () => {
       "local/x.ts",
       `import "../functions-shared/keys/k.ts"; import "node:fs"; Deno.env.get("HOME");`,
     ],
+    [
+      "cli/x.ts",
+      `import "./run.ts"; import "../local/stack-file.ts"; import "../functions-shared/keys/k.ts";`,
+    ],
+    ["tests/cli/x.test.ts", `import "../../cli/run.ts";`],
     [
       "tests/unit/x.test.ts",
       `import "../../local/stack.ts"; import "../../functions-shared/http/app.ts";`,

@@ -57,6 +57,7 @@ const RPCS = [
   "kms_canary_put",
   "kms_ciphertexts_read",
   "kms_ciphertexts_read_many",
+  "kms_doctor",
   "kms_erasures_sign",
   "kms_erasures_unsigned",
   "kms_health_history",
