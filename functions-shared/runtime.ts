@@ -2,8 +2,10 @@
  * The composition root: the only place that reads the environment, and the only one that knows which
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
+import { KeyAdministration } from "./admin/keys.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
+import { keyAdminStore } from "./database/key-admin.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
 import {
@@ -41,6 +43,7 @@ export interface Services {
   readonly audit: AuditLog;
   readonly health: Health;
   readonly intake: Intake;
+  readonly keys: KeyAdministration;
   readonly payments: Payments;
   readonly records: Records;
 }
@@ -121,7 +124,7 @@ function buildServices(
   /** Resolves once this worker knows what others found out about regions. */
   readonly regionNews: () => Promise<unknown>;
 } {
-  const rpc = supabaseRpc(config.supabase);
+  const rpc = supabaseRpc(config.supabase, () => cache.clear());
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, rpc, metrics);
   const cache = new BranchKeyCache({
@@ -184,6 +187,7 @@ function buildServices(
       fingerprints,
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
+    keys: new KeyAdministration({ provider, branchKeys, store: keyAdminStore(rpc) }),
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };

@@ -32,8 +32,17 @@ export class DatabaseError extends Error {
 /** The lease on an idempotency key was lost to another request; raised by `kms_store`. */
 const LEASE_LOST = "KM409";
 
-/** @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, internal_error. */
-export function supabaseRpc(config: SupabaseConfig): Rpc {
+const FOREIGN_KEY = "23503";
+
+/** What was to be stored hangs on a branch key's version that is no more: how its foreign keys end. */
+const VERSION_RETIRED = "_branch_key_version_fkey";
+
+/**
+ * `onRetiredKey`: a version that this worker still uses was retired.
+ * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, branch_key_retired,
+ *   internal_error.
+ */
+export function supabaseRpc(config: SupabaseConfig, onRetiredKey: () => void = () => {}): Rpc {
   const client = createAdminClient({
     env: { url: config.url, secretKeys: { ...config.secretKeys } },
     supabaseOptions: {
@@ -49,6 +58,11 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
       Promise.resolve(client.rpc(name as never, args as never)),
     );
     if (error === null) return data as Result;
+    if (error.code === FOREIGN_KEY && error.message.includes(VERSION_RETIRED)) {
+      onRetiredKey();
+      const cause = new DatabaseError(error.code, status);
+      throw new SuiteError("branch_key_retired", { cause, retryAfterSeconds: 1 });
+    }
     throw translate(new DatabaseError(error.code ?? "", status));
   };
 }

@@ -2,10 +2,11 @@
 import type { Hono } from "hono";
 import { type AppOptions, createApp } from "../http/app.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
+import { type AdminKeyServices, keyRoutes } from "./admin/keys.ts";
 
 export const NAME = "kms-admin";
 
-export type AdminServices = AdminHealthServices;
+export type AdminServices = AdminHealthServices & AdminKeyServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "services" | "afterResponse">,
@@ -15,6 +16,7 @@ export function kmsAdminApp(
     ...options,
     routes: [
       ...healthRoutes<AdminServices>(),
+      ...keyRoutes<AdminServices>(),
     ],
   });
 }

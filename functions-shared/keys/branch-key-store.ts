@@ -117,15 +117,15 @@ export class BranchKeyStore {
    * A new version becomes the active one (VersionKey); old ones still decrypt. When another rotation came
    * between, that one stands and `rotated` is false.
    *
-   * @throws {SuiteError} as `active`.
+   * @throws {SuiteError} not_found when there is no such branch key, and as `active`.
    */
   async rotate(
     actor: Actor,
     id: string,
     dataClass: DataClass,
   ): Promise<{ readonly rotated: boolean; readonly version: string }> {
-    const old = await this.#records.get(id, ACTIVE_TYPE) ??
-      (await this.#create(id, dataClass)).active;
+    const old = await this.#records.get(id, ACTIVE_TYPE);
+    if (old === undefined) throw new SuiteError("not_found");
     // Authenticated before it is replaced, as the specification asks, and not seen here for that.
     const { reader, kmsArn, wrapped, context } = this.#sealed(old, id, ACTIVE_TYPE, dataClass);
     await reader.rewrapKey(kmsArn, wrapped, context, context);

@@ -31,7 +31,7 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
           : NO_SUCH_PAGE;
       }
       const authenticated = account.accepts(request.headers.authorization);
-      return answerKms(request, { ring, keys, permissions, authenticated });
+      return answerKms(request, { ring, keys, permissions, authenticated, now });
     },
   });
   endpoint = server.endpoint;
@@ -46,7 +46,9 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
       keys.set(ring + name, new CryptoKeyRecord(ring + name, purpose, now()));
     },
     rotate: (name) => named(name).rotate(now()),
+    versions: (name) => named(name).count,
     setState: (name, version, state) => named(name).setState(version, state),
+    setRotation: (name, days) => named(name).setRotation(days, now()),
     setPermissions(granted) {
       permissions = new Set(granted);
     },

@@ -1,16 +1,25 @@
 import type { RestServer } from "../rest/server.ts";
 
-export type VersionState = "ENABLED" | "DISABLED" | "DESTROY_SCHEDULED" | "DESTROYED";
+export type VersionState =
+  | "PENDING_GENERATION"
+  | "ENABLED"
+  | "DISABLED"
+  | "DESTROY_SCHEDULED"
+  | "DESTROYED";
 
 export type Permission =
   | "cloudkms.cryptoKeyVersions.useToEncrypt"
   | "cloudkms.cryptoKeyVersions.useToDecrypt"
-  | "cloudkms.cryptoKeys.get";
+  | "cloudkms.cryptoKeyVersions.create"
+  | "cloudkms.cryptoKeys.get"
+  | "cloudkms.cryptoKeys.update";
 
 export const ALL_PERMISSIONS: readonly Permission[] = [
   "cloudkms.cryptoKeyVersions.useToEncrypt",
   "cloudkms.cryptoKeyVersions.useToDecrypt",
+  "cloudkms.cryptoKeyVersions.create",
   "cloudkms.cryptoKeys.get",
+  "cloudkms.cryptoKeys.update",
 ];
 
 export interface LocalGcpOptions {
@@ -33,7 +42,11 @@ export interface LocalGcp extends RestServer {
   createKey(name: string, purpose?: "ENCRYPT_DECRYPT" | "MAC"): void;
   /** Makes a new version the primary one; answers its number. */
   rotate(name: string): number;
+  /** How many versions the key has had. */
+  versions(name: string): number;
   setState(name: string, version: number, state: VersionState): void;
+  /** Whole days between rotations that the service makes by itself; the first is as many days away. */
+  setRotation(name: string, days: number): void;
   /** What the service account may do in the ring; everything at first. */
   setPermissions(permissions: readonly Permission[]): void;
   /** A token of the service account, as `gcloud auth print-access-token` gives one. */

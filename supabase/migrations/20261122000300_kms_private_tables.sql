@@ -115,8 +115,12 @@ create table kms.branch_keys (
       type ~ '^(branch:ACTIVE|beacon:ACTIVE|branch:version:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$'
     ),
   record jsonb not null,
+  version text generated always as (
+    case when type like 'branch:version:%' then substr(type, 16) end
+  ) stored,
   created_at timestamptz not null default clock_timestamp(),
   primary key (branch_key_id, type),
+  constraint branch_keys_one_record_per_version unique (version, branch_key_id),
   constraint branch_keys_record_is_this_one check (
     jsonb_typeof(record) = 'object'
     and record ->> 'branch-key-id' = branch_key_id
@@ -130,17 +134,28 @@ create table kms.branch_keys (
 comment on table kms.branch_keys is
   'The key store of AWS''s hierarchical keyring: branch keys, their versions and beacon keys, each '
   'wrapped by KMS, as the specification''s framework/branch-key-store.md lays them out. A rotation '
-  'replaces the branch:ACTIVE record; nothing else ever changes.';
+  'replaces the branch:ACTIVE record, a retirement removes a version that nothing hangs on; nothing '
+  'else ever changes.';
 comment on column kms.branch_keys.branch_key_id is 'Attribute branch-key-id.';
 comment on column kms.branch_keys.type is
   'Attribute type: branch:ACTIVE, branch:version:<uuid> or beacon:ACTIVE.';
 comment on column kms.branch_keys.record is
   'Every attribute under the specification''s own name; enc is base64. Values are kept exactly, '
   'since all but enc are KMS encryption context.';
+comment on column kms.branch_keys.version is
+  'Generated, for foreign keys: the uuid of a branch:version record, null of the others.';
 comment on column kms.branch_keys.created_at is
   'When this row was first written; the record''s own create-time tells when its key was made.';
 
 alter table kms.branch_keys enable row level security;
+
+-- Whatever writes a message, with whatever key in its cache: the version it hangs on is there, and stays
+-- while it is.
+alter table kms.ciphertexts add constraint ciphertexts_branch_key_version_fkey
+  foreign key (branch_key_id, branch_key_version)
+  references kms.branch_keys (branch_key_id, version);
+comment on constraint ciphertexts_branch_key_version_fkey on kms.ciphertexts is
+  'A message under a version that was retired cannot be stored, nor a version with messages be retired.';
 
 -- A lost or altered record is lost data: every message under it is then ciphertext for ever. So even
 -- the owner's mistake is refused.
@@ -162,28 +177,35 @@ comment on function kms.branch_keys_check_change() is
   'Lets public.kms_branch_key_rotate, which says so by the setting kms.rotating_branch_key, replace '
   'the active record; raises KM403 branch_key_record_immutable for all else.';
 
-create function kms.branch_keys_refuse_removal() returns trigger
+create function kms.branch_keys_check_removal() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
+  if tg_op = 'DELETE' then
+    if current_setting('kms.retiring_branch_key', true) = old.branch_key_id || ' ' || old.version then
+      return old;
+    end if;
+  end if;
   raise exception 'branch_key_record_immutable' using errcode = 'KM403',
     detail = 'Records of kms.branch_keys cannot be removed: messages under them would be lost.';
 end
 $$;
-comment on function kms.branch_keys_refuse_removal() is 'Raises KM403 branch_key_record_immutable.';
+comment on function kms.branch_keys_check_removal() is
+  'Lets public.kms_branch_key_retire, which says so by the setting kms.retiring_branch_key, remove one '
+  'version; raises KM403 branch_key_record_immutable for all else.';
 
 create trigger branch_keys_check_change before update on kms.branch_keys
   for each row execute function kms.branch_keys_check_change();
 comment on trigger branch_keys_check_change on kms.branch_keys is
   'Only a rotation replaces a record, and only the active one.';
 create trigger branch_keys_no_delete before delete on kms.branch_keys
-  for each row execute function kms.branch_keys_refuse_removal();
+  for each row execute function kms.branch_keys_check_removal();
 comment on trigger branch_keys_no_delete on kms.branch_keys is
-  'Old versions decrypt old messages for ever.';
+  'Old versions decrypt old messages, for as long as there is one.';
 create trigger branch_keys_no_truncate before truncate on kms.branch_keys
-  for each statement execute function kms.branch_keys_refuse_removal();
+  for each statement execute function kms.branch_keys_check_removal();
 comment on trigger branch_keys_no_truncate on kms.branch_keys is
-  'Old versions decrypt old messages for ever.';
+  'Old versions decrypt old messages, for as long as there is one.';
 
 -- ── kms.key_epoch ──────────────────────────────────────────────────────────────────────────────
 create table kms.key_epoch (
@@ -226,7 +248,12 @@ create table kms.health_canaries (
   message kms.encrypted_message not null,
   kms_key_arn text
     constraint health_canaries_kms_key_arn_is_short check (length(kms_key_arn) between 1 and 2048),
-  created_at timestamptz not null default clock_timestamp()
+  branch_key_id text,
+  branch_key_version text,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint health_canaries_branch_key_version_fkey
+    foreign key (branch_key_id, branch_key_version)
+    references kms.branch_keys (branch_key_id, version) on delete cascade
 );
 
 comment on table kms.health_canaries is
@@ -234,7 +261,16 @@ comment on table kms.health_canaries is
 comment on column kms.health_canaries.data_class is 'payment, pii or general.';
 comment on column kms.health_canaries.message is 'The message, canonical base64.';
 comment on column kms.health_canaries.kms_key_arn is 'KMS key it was encrypted under, if any.';
+comment on column kms.health_canaries.branch_key_id is 'Branch key, null in direct mode.';
+comment on column kms.health_canaries.branch_key_version is 'Its version, null in direct mode.';
 comment on column kms.health_canaries.created_at is 'When it was written; the first writer wins.';
+
+comment on constraint health_canaries_branch_key_version_fkey on kms.health_canaries is
+  'A canary goes with the version it hangs on; the next health check writes a new one.';
+
+create index health_canaries_by_branch_key
+  on kms.health_canaries (branch_key_id, branch_key_version);
+comment on index kms.health_canaries_by_branch_key is 'Serves the cascade.';
 
 alter table kms.health_canaries enable row level security;
 

@@ -237,21 +237,24 @@ $$;
 comment on function public.kms_canary_get(text) is
   'The known message of a data class, {"message", "kms_key_arn"}, or null. For service_role.';
 
-create function public.kms_canary_put(p_data_class text, p_message text, p_kms_key_arn text)
-returns jsonb
+create function public.kms_canary_put(
+  p_data_class text, p_message text, p_kms_key_arn text,
+  p_branch_key_id text default null, p_branch_key_version text default null
+) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 begin
   if p_data_class is null or p_data_class not in ('payment', 'pii', 'general') then
     perform kms.refuse('p_data_class must be payment, pii or general');
   end if;
-  insert into kms.health_canaries (data_class, message, kms_key_arn)
-  values (p_data_class, p_message, p_kms_key_arn)
+  insert into kms.health_canaries (
+    data_class, message, kms_key_arn, branch_key_id, branch_key_version
+  ) values (p_data_class, p_message, p_kms_key_arn, p_branch_key_id, p_branch_key_version)
   on conflict (data_class) do nothing;
   return public.kms_canary_get(p_data_class);
 end
 $$;
-comment on function public.kms_canary_put(text, text, text) is
+comment on function public.kms_canary_put(text, text, text, text, text) is
   'Sets the known message of a data class unless it has one; whichever is then stored. For '
   'service_role.';
 
@@ -263,7 +266,7 @@ revoke all on function
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),
-  public.kms_canary_put(text, text, text)
+  public.kms_canary_put(text, text, text, text, text)
 from public, anon, authenticated;
 grant execute on function
   public.kms_branch_key_get(text, text),
@@ -271,5 +274,5 @@ grant execute on function
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),
-  public.kms_canary_put(text, text, text)
+  public.kms_canary_put(text, text, text, text, text)
 to service_role;

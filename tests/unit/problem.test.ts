@@ -25,10 +25,19 @@ Deno.test("every code has a status of its family, and a title of its own", () =>
   assertEquals(new Set(CODES.map((code) => ERRORS[code].title)).size, CODES.length);
 });
 
+/** Conflicts that no repetition settles, or that would do another thing than was asked for. */
+const FINAL = new Set<ErrorCode>([
+  "rotation_conflict",
+  "rotation_limit_reached",
+  "rotation_not_supported",
+  "branch_key_in_use",
+]);
+
 Deno.test("what is retryable is an outage or a conflict, and every outage says when", () => {
   for (const code of CODES) {
     const error = new SuiteError(code);
-    assertEquals(error.retryable, error.status === 503 || error.status === 409, code);
+    const passes = error.status === 409 && !FINAL.has(code);
+    assertEquals(error.retryable, error.status === 503 || passes, code);
     assertEquals(error.retryAfterSeconds !== undefined, error.status === 503, code);
   }
 });
