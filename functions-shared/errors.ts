@@ -57,6 +57,16 @@ export const ERRORS = {
     title: "This version of the branch key is in use",
     retryable: false,
   },
+  migration_conflict: {
+    status: 409,
+    title: "Another migration of keys stands against this, or this step does not follow",
+    retryable: false,
+  },
+  migration_incomplete: {
+    status: 409,
+    title: "Not every branch key is ready for this step of the migration",
+    retryable: false,
+  },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,

@@ -3,9 +3,11 @@
  * adapter stands behind which port. Everything is built on first use and lives as long as the worker.
  */
 import { KeyAdministration } from "./admin/keys.ts";
+import { ProviderMigration } from "./admin/provider-migration.ts";
 import { type Config, loadConfig } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { keyAdminStore } from "./database/key-admin.ts";
+import { migrationStore } from "./database/migration.ts";
 import { type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { branchKeyRecords, shareRegionHealth } from "./database/key-stores.ts";
 import {
@@ -44,6 +46,7 @@ export interface Services {
   readonly health: Health;
   readonly intake: Intake;
   readonly keys: KeyAdministration;
+  readonly migration: ProviderMigration;
   readonly payments: Payments;
   readonly records: Records;
 }
@@ -146,6 +149,8 @@ function buildServices(
     records,
     provider,
     readers: providers,
+    // Of a request's time, so that the other provider has as much.
+    failoverMs: Math.ceil(config.kmsTimeoutMs / 2),
   });
   const hierarchical = new HierarchicalKeyring({
     store: branchKeys,
@@ -188,6 +193,12 @@ function buildServices(
       retentionSeconds: config.idempotencyRetentionSeconds,
     }),
     keys: new KeyAdministration({ provider, branchKeys, store: keyAdminStore(rpc) }),
+    migration: new ProviderMigration({
+      ...config,
+      providers,
+      branchKeys,
+      store: migrationStore(rpc),
+    }),
     payments: new Payments({ cipher, fingerprints, store: paymentMethodStore(rpc), audit }),
     records: new Records({ cipher, store: recordStore(rpc), audit }),
   };

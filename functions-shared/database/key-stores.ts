@@ -25,7 +25,12 @@ export function branchKeyRecords(
   return {
     async get(branchKeyId, type) {
       const answer = await rpc<
-        { record: BranchKeyRecord | null; epoch: number; dead_regions: DeadRegionNews[] }
+        {
+          record: BranchKeyRecord | null;
+          copy?: BranchKeyRecord;
+          epoch: number;
+          dead_regions: DeadRegionNews[];
+        }
       >("kms_branch_key_get", { p_branch_key_id: branchKeyId, p_type: type });
       // Answers may overtake each other: an older one is no news.
       if (epoch !== undefined && answer.epoch > epoch) news.onRotation();
@@ -36,7 +41,8 @@ export function branchKeyRecords(
           answer.dead_regions.map(({ region, for_ms }) => ({ region, until: at + for_ms })),
         );
       }
-      return answer.record ?? undefined;
+      const { record, copy } = answer;
+      return [...record === null ? [] : [record], ...copy === undefined ? [] : [copy]];
     },
     create(records) {
       return rpc("kms_branch_key_create", { p_records: JSON.stringify(records) });

@@ -163,11 +163,18 @@ create function kms.branch_keys_check_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  if old.type = 'branch:ACTIVE'
-    and (new.branch_key_id, new.type) = (old.branch_key_id, old.type)
-    and current_setting('kms.rotating_branch_key', true) = old.branch_key_id
-  then
-    return new;
+  if (new.branch_key_id, new.type) = (old.branch_key_id, old.type) then
+    if old.type = 'branch:ACTIVE'
+      and current_setting('kms.rotating_branch_key', true) = old.branch_key_id
+    then
+      return new;
+    end if;
+    -- The same key, wrapped by another provider.
+    if current_setting('kms.moving_branch_keys', true) = 'on'
+      and new.record - array['kms-arn', 'enc'] = old.record - array['kms-arn', 'enc']
+    then
+      return new;
+    end if;
   end if;
   raise exception 'branch_key_record_immutable' using errcode = 'KM403',
     detail = 'Only a rotation may replace a record of kms.branch_keys, and only branch:ACTIVE.';
@@ -175,7 +182,8 @@ end
 $$;
 comment on function kms.branch_keys_check_change() is
   'Lets public.kms_branch_key_rotate, which says so by the setting kms.rotating_branch_key, replace '
-  'the active record; raises KM403 branch_key_record_immutable for all else.';
+  'the active record, and a migration of providers, by kms.moving_branch_keys, a record by its copy; '
+  'raises KM403 branch_key_record_immutable for all else.';
 
 create function kms.branch_keys_check_removal() returns trigger
 language plpgsql set search_path = ''
@@ -206,6 +214,69 @@ create trigger branch_keys_no_truncate before truncate on kms.branch_keys
   for each statement execute function kms.branch_keys_check_removal();
 comment on trigger branch_keys_no_truncate on kms.branch_keys is
   'Old versions decrypt old messages, for as long as there is one.';
+
+-- ── kms.branch_key_copies ──────────────────────────────────────────────────────────────────────
+create table kms.branch_key_copies (
+  branch_key_id text not null,
+  type text not null,
+  record jsonb not null,
+  confirmed_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (branch_key_id, type),
+  constraint branch_key_copies_record_fkey
+    foreign key (branch_key_id, type)
+    references kms.branch_keys (branch_key_id, type) on delete cascade,
+  constraint branch_key_copies_record_is_this_one check (
+    jsonb_typeof(record) = 'object'
+    and record ->> 'branch-key-id' = branch_key_id
+    and record ->> 'type' = type
+  ),
+  constraint branch_key_copies_record_is_small check (octet_length(record::text) <= 16384)
+);
+
+comment on table kms.branch_key_copies is
+  'While keys move from one provider to another: each record of kms.branch_keys once more, the same key '
+  'wrapped by the other one, so that either can serve.';
+comment on column kms.branch_key_copies.branch_key_id is 'Of the record it is a copy of.';
+comment on column kms.branch_key_copies.type is 'Of the record it is a copy of.';
+comment on column kms.branch_key_copies.record is
+  'The record in the specification''s shape: the same but for kms-arn and enc.';
+comment on column kms.branch_key_copies.confirmed_at is
+  'When the record itself was last opened by its provider, so that this copy can go.';
+comment on column kms.branch_key_copies.created_at is 'When it was first written.';
+comment on constraint branch_key_copies_record_fkey on kms.branch_key_copies is
+  'Whoever destroys a branch key destroys it whole.';
+
+alter table kms.branch_key_copies enable row level security;
+
+create function kms.branch_key_copies_check_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if tg_op <> 'TRUNCATE' then
+    if current_setting('kms.moving_branch_keys', true) = 'on' or not exists (
+      select from kms.branch_keys
+      where branch_key_id = old.branch_key_id and type = old.type
+    ) then
+      return coalesce(new, old);
+    end if;
+  end if;
+  raise exception 'branch_key_record_immutable' using errcode = 'KM403',
+    detail = 'Only a migration of providers changes or removes a record of kms.branch_key_copies.';
+end
+$$;
+comment on function kms.branch_key_copies_check_change() is
+  'Lets a migration, which says so by the setting kms.moving_branch_keys, change and remove copies, and '
+  'the cascade remove them; raises KM403 branch_key_record_immutable for all else.';
+
+create trigger branch_key_copies_check_change before update or delete on kms.branch_key_copies
+  for each row execute function kms.branch_key_copies_check_change();
+comment on trigger branch_key_copies_check_change on kms.branch_key_copies is
+  'Only a migration changes or removes a copy.';
+create trigger branch_key_copies_no_truncate before truncate on kms.branch_key_copies
+  for each statement execute function kms.branch_key_copies_check_change();
+comment on trigger branch_key_copies_no_truncate on kms.branch_key_copies is
+  'A copy may be the only one that can be opened.';
 
 -- ── kms.key_epoch ──────────────────────────────────────────────────────────────────────────────
 create table kms.key_epoch (

@@ -118,12 +118,15 @@ as $$
       ) order by h.region)
       from kms.region_health as h where h.dead_until > clock_timestamp()
     ), '[]'::jsonb)
-  )
+  ) || coalesce((
+    select jsonb_build_object('copy', c.record) from kms.branch_key_copies as c
+    where c.branch_key_id = p_branch_key_id and c.type = p_type
+  ), '{}')
 $$;
 comment on function public.kms_branch_key_get(text, text) is
   'One record of the branch key store by branch-key-id and type (or null), with what every worker '
-  'wants to know then: {"record", "epoch", "dead_regions": [{"region", "for_ms" (milliseconds left, '
-  'since clocks differ)}]}. For service_role.';
+  'wants to know then: {"record"[, "copy" (the same key under another provider)], "epoch", '
+  '"dead_regions": [{"region", "for_ms" (milliseconds left, since clocks differ)}]}. For service_role.';
 
 create function public.kms_branch_key_create(p_records text) returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -187,6 +190,10 @@ begin
   update kms.branch_keys set record = v_new
   where branch_key_id = v_id and type = 'branch:ACTIVE';
   perform set_config('kms.rotating_branch_key', '', true);
+  -- Of the version before; the next step of a migration makes a new one.
+  perform set_config('kms.moving_branch_keys', 'on', true);
+  delete from kms.branch_key_copies where branch_key_id = v_id and type = 'branch:ACTIVE';
+  perform set_config('kms.moving_branch_keys', '', true);
   update kms.key_epoch set epoch = epoch + 1;
   perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
     'action', 'branch_key.rotate', 'outcome', 'success',

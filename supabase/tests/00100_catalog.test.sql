@@ -96,8 +96,8 @@ select is_empty(
   'every RPC is security definer'
 );
 select is(
-  (select count(*)::integer from suite_functions where nspname = 'public'), 27,
-  'there are 27 RPCs'
+  (select count(*)::integer from suite_functions where nspname = 'public'), 34,
+  'there are 34 RPCs'
 );
 
 -- ── Row level security ─────────────────────────────────────────────────────────────────────────

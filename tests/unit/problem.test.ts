@@ -31,6 +31,8 @@ const FINAL = new Set<ErrorCode>([
   "rotation_limit_reached",
   "rotation_not_supported",
   "branch_key_in_use",
+  "migration_conflict",
+  "migration_incomplete",
 ]);
 
 Deno.test("what is retryable is an outage or a conflict, and every outage says when", () => {
