@@ -62,6 +62,36 @@ export const ERRORS = {
     title: "Staged rows still need this key",
     retryable: true,
   },
+  rotation_conflict: {
+    status: 409,
+    title: "Another rotation of this key came first",
+    retryable: false,
+  },
+  rotation_limit_reached: {
+    status: 409,
+    title: "This key has no rotations on demand left",
+    retryable: false,
+  },
+  rotation_not_supported: {
+    status: 409,
+    title: "This key cannot be rotated on demand",
+    retryable: false,
+  },
+  branch_key_in_use: {
+    status: 409,
+    title: "This version of the branch key is in use",
+    retryable: false,
+  },
+  migration_conflict: {
+    status: 409,
+    title: "Another migration of keys stands against this, or this step does not follow",
+    retryable: false,
+  },
+  migration_incomplete: {
+    status: 409,
+    title: "Not every branch key is ready for this step of the migration",
+    retryable: false,
+  },
   payload_too_large: { status: 413, title: "The body is larger than 64 KiB", retryable: false },
   unsupported_media_type: {
     status: 415,
@@ -119,6 +149,11 @@ export const ERRORS = {
   kms_key_unusable: {
     status: 503,
     title: "The encryption key cannot be used in its present state",
+    retryable: true,
+  },
+  branch_key_retired: {
+    status: 503,
+    title: "The branch key's version was retired meanwhile; the same request uses the new one",
     retryable: true,
   },
   database_unavailable: {

@@ -8,20 +8,24 @@ import type { CandidateKeys } from "./admin/candidate.ts";
 import { Configuration } from "./admin/configuration.ts";
 import { Erasures } from "./admin/erasures.ts";
 import { Jobs } from "./admin/jobs.ts";
+import { KeyAdministration } from "./admin/keys.ts";
 import { LegacyKeys } from "./admin/legacy/keys.ts";
 import { LegacyRows } from "./admin/legacy/rows.ts";
 import { Live } from "./admin/live.ts";
+import { ProviderMigration } from "./admin/provider-migration.ts";
 import { Reencryption } from "./admin/reencryption.ts";
 import { settle } from "./admin/stored-settings.ts";
 import { type Config, loadConfig, platformSecret } from "./config.ts";
 import type { DataClass } from "./data-class.ts";
 import { auditTrailStore } from "./database/audit-trail.ts";
-import { noticingDestroyedKeys, type Rpc, supabaseRpc } from "./database/rpc.ts";
+import { noticingGoneKeys, type Rpc, supabaseRpc } from "./database/rpc.ts";
 import { rateLimitStore } from "./database/rate-limits.ts";
 import { branchKeyRecords, shareRegionHealth, type WorkerNews } from "./database/key-stores.ts";
 import { erasureStore } from "./database/erasures.ts";
 import { jobStore, reencryptionStore } from "./database/jobs.ts";
+import { keyAdminStore } from "./database/key-admin.ts";
 import { legacyStore } from "./database/legacy.ts";
+import { migrationStore } from "./database/migration.ts";
 import { readSettings, type SettingsNews, settingsStore } from "./database/settings.ts";
 import {
   auditLog,
@@ -71,6 +75,8 @@ export interface Services {
   readonly jobs: Jobs;
   readonly legacyKeys: LegacyKeys;
   readonly legacyRows: LegacyRows;
+  readonly keys: KeyAdministration;
+  readonly migration: ProviderMigration;
   readonly payments: Payments;
   readonly records: Records;
   readonly reencryption: Reencryption;
@@ -256,7 +262,7 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     cache.clear();
     fingerprints.clear();
   };
-  const rpc = noticingDestroyedKeys(base, forgetKeys);
+  const rpc = noticingGoneKeys(base, forgetKeys);
   const audit = auditLog(rpc);
   const { provider, providers, aws } = keyProviders(config, {
     ...limitsOf(config),
@@ -279,6 +285,8 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
     records,
     provider,
     readers: providers,
+    // Of a request's time, so that the other provider has as much.
+    failoverMs: Math.ceil(config.kmsTimeoutMs / 2),
   });
   const hierarchical = new HierarchicalKeyring({
     store: branchKeys,
@@ -337,6 +345,13 @@ function buildServices(config: Config, base: Rpc, metrics: Metrics) {
       store: intakeStore(rpc),
       fingerprints,
       retentionSeconds: config.idempotencyRetentionSeconds,
+    }),
+    keys: new KeyAdministration({ provider, branchKeys, store: keyAdminStore(rpc) }),
+    migration: new ProviderMigration({
+      ...config,
+      providers,
+      branchKeys,
+      store: migrationStore(rpc),
     }),
     jobs,
     legacyKeys,

@@ -168,7 +168,7 @@ function branchKeys(
   record: BranchKeyRecord | undefined,
 ): BranchKeyStore {
   const records: BranchKeyRecords = {
-    get: () => Promise.resolve(record),
+    get: () => Promise.resolve(record === undefined ? [] : [record]),
     create: (made) => {
       const of = (type: string) => made.find((one) => one.type === type) ?? {};
       return Promise.resolve({ active: of("branch:ACTIVE"), beacon: of("beacon:ACTIVE") });

@@ -36,12 +36,12 @@ export function branchKeyRecords(
   return {
     hear,
     async get(branchKeyId, type) {
-      const answer = await rpc<{ record: BranchKeyRecord | null } & WorkerNews>(
-        "kms_branch_key_get",
-        { p_branch_key_id: branchKeyId, p_type: type },
-      );
+      const answer = await rpc<
+        { record: BranchKeyRecord | null; copy?: BranchKeyRecord } & WorkerNews
+      >("kms_branch_key_get", { p_branch_key_id: branchKeyId, p_type: type });
       hear(answer);
-      return answer.record ?? undefined;
+      const { record, copy } = answer;
+      return [...record === null ? [] : [record], ...copy === undefined ? [] : [copy]];
     },
     create(records) {
       return rpc("kms_branch_key_create", { p_records: JSON.stringify(records) });

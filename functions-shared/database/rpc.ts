@@ -35,9 +35,14 @@ const LEASE_LOST = "KM409";
 /** A message under a branch key that was destroyed, and that this worker still holds. */
 const KEY_DESTROYED = "KM410";
 
+const FOREIGN_KEY = "23503";
+
+/** What was to be stored hangs on a branch key's version that is no more: how its foreign keys end. */
+const VERSION_RETIRED = "_branch_key_version_fkey";
+
 /**
  * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, kms_key_unusable,
- * internal_error.
+ * branch_key_retired, internal_error.
  */
 export function supabaseRpc(config: SupabaseConfig): Rpc {
   const client = createAdminClient({
@@ -55,18 +60,23 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
       Promise.resolve(client.rpc(name as never, args as never)),
     );
     if (error === null) return data as Result;
+    if (error.code === FOREIGN_KEY && error.message.includes(VERSION_RETIRED)) {
+      const cause = new DatabaseError(error.code, status);
+      throw new SuiteError("branch_key_retired", { cause, retryAfterSeconds: 1 });
+    }
     throw translate(new DatabaseError(error.code ?? "", status));
   };
 }
 
 /** As `rpc`; tells when nothing was stored because what this worker holds of keys is out of date. */
-export function noticingDestroyedKeys(rpc: Rpc, notice: () => void): Rpc {
+export function noticingGoneKeys(rpc: Rpc, notice: () => void): Rpc {
   return async <Result>(name: string, args: Readonly<Record<string, unknown>>) => {
     try {
       return await rpc<Result>(name, args);
     } catch (error) {
-      const cause = error instanceof SuiteError ? error.cause : undefined;
-      if (cause instanceof DatabaseError && cause.code === KEY_DESTROYED) notice();
+      const { code, cause } = error instanceof SuiteError ? error : {};
+      const isDestroyed = cause instanceof DatabaseError && cause.code === KEY_DESTROYED;
+      if (isDestroyed || code === "branch_key_retired") notice();
       throw error;
     }
   };

@@ -187,6 +187,8 @@ export function canaryStore(rpc: Rpc): CanaryStore {
         p_data_class: dataClass,
         p_message: field.message,
         p_kms_key_arn: field.keyId,
+        p_branch_key_id: field.branchKey?.id ?? null,
+        p_branch_key_version: field.branchKey?.version ?? null,
       });
       return stored.message;
     },

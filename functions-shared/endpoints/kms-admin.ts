@@ -8,6 +8,8 @@ import { type AdminErasureServices, erasureRoutes } from "./admin/erasure.ts";
 import { type AdminHealthServices, healthRoutes } from "./admin/health.ts";
 import { type AdminJobServices, jobRoutes } from "./admin/jobs.ts";
 import { type AdminLegacyServices, legacyRoutes } from "./admin/legacy.ts";
+import { type AdminKeyServices, keyRoutes } from "./admin/keys.ts";
+import { type AdminMigrationServices, migrationRoutes } from "./admin/migration.ts";
 
 export const NAME = "kms-admin";
 
@@ -17,7 +19,9 @@ export type AdminServices =
   & ConfigServices
   & AdminErasureServices
   & AdminJobServices
-  & AdminLegacyServices;
+  & AdminLegacyServices
+  & AdminKeyServices
+  & AdminMigrationServices;
 
 export function kmsAdminApp(
   options: Pick<AppOptions<AdminServices>, "config" | "serving" | "rateLimits" | "afterResponse">,
@@ -33,6 +37,8 @@ export function kmsAdminApp(
       ...erasureRoutes<AdminServices>(),
       ...jobRoutes<AdminServices>(),
       ...legacyRoutes<AdminServices>(),
+      ...keyRoutes<AdminServices>(),
+      ...migrationRoutes<AdminServices>(),
     ],
   });
 }

@@ -11,22 +11,29 @@ import type { DataClass } from "../data-class.ts";
 import { SuiteError } from "../errors.ts";
 import { type BranchKeyMaterial, decodeMessage, encodeMessage } from "../message/mod.ts";
 import type { Actor } from "../telemetry/audit.ts";
+import {
+  ACTIVE_TYPE,
+  BEACON_TYPE,
+  type BranchKeyRecord,
+  CUSTOM_CONTEXT_PREFIX,
+  dataClassOf,
+  kmsContext,
+  microsecondTimestamp,
+  VERSION_PREFIX,
+  versionOf,
+} from "./branch-key-record.ts";
+import { FailingProviders } from "./failing-providers.ts";
 import type { KeyProvider } from "./key-provider.ts";
 
-/** The specification's `logical key store name`, bound into every wrapped key as `tablename`. */
-export const KEY_STORE_NAME = "kms.branch_keys";
-
-const ACTIVE_TYPE = "branch:ACTIVE";
-const BEACON_TYPE = "beacon:ACTIVE";
-const VERSION_PREFIX = "branch:version:";
-const CUSTOM_CONTEXT_PREFIX = "aws-crypto-ec:";
-
-/** Attribute names are the specification's; `enc` is base64; every other attribute is authenticated. */
-export type BranchKeyRecord = Readonly<Record<string, string>>;
+export { type BranchKeyRecord, KEY_STORE_NAME } from "./branch-key-record.ts";
 
 /** The table of records. All methods throw `SuiteError` database_unavailable or internal_error. */
 export interface BranchKeyRecords {
-  get(branchKeyId: string, type: string): Promise<BranchKeyRecord | undefined>;
+  /**
+   * The record; while keys move between providers also its copy: the same key, wrapped by the other one.
+   * Empty when there is no such record.
+   */
+  get(branchKeyId: string, type: string): Promise<readonly BranchKeyRecord[]>;
   /** Stores the records of a new branch key unless it exists; answers those that stand. Atomic. */
   create(records: readonly BranchKeyRecord[]): Promise<{
     readonly active: BranchKeyRecord;
@@ -51,16 +58,22 @@ export class BranchKeyStore {
   readonly #readers: readonly KeyProvider[];
   readonly #customContext: Readonly<Record<string, string>>;
   readonly #now: () => number;
+  readonly #failing: FailingProviders;
   /** Creations under way: one worker makes a branch key once, whoever asks for whatever part of it. */
   readonly #creating = new Map<string, ReturnType<BranchKeyRecords["create"]>>();
 
-  /** New records are wrapped by `provider`; old ones are read by whichever of `readers` wrapped them. */
+  /**
+   * New records are wrapped by `provider`; old ones are read by whichever of `readers` wrapped them, by
+   * `provider` first when there are copies.
+   */
   constructor(options: {
     readonly records: BranchKeyRecords;
     readonly provider: KeyProvider;
     readonly readers: readonly KeyProvider[];
     readonly appName: string;
     readonly environment: string;
+    /** How long one provider may take before the other one's copy is tried, milliseconds. */
+    readonly failoverMs?: number;
     readonly now?: () => number;
   }) {
     this.#records = options.records;
@@ -68,6 +81,7 @@ export class BranchKeyStore {
     this.#readers = options.readers;
     this.#customContext = { app: options.appName, environment: options.environment };
     this.#now = options.now ?? Date.now;
+    this.#failing = new FailingProviders(options.failoverMs ?? 3_000, this.#now);
   }
 
   /**
@@ -82,9 +96,9 @@ export class BranchKeyStore {
     dataClass: DataClass,
     signal?: AbortSignal,
   ): Promise<UnwrappedBranchKey> {
-    const record = await this.#records.get(id, ACTIVE_TYPE) ??
-      (await this.#create(id, dataClass)).active;
-    return await this.#unwrapBranchKey(record, id, ACTIVE_TYPE, dataClass, signal);
+    let records = await this.#records.get(id, ACTIVE_TYPE);
+    if (records.length === 0) records = [(await this.#create(id, dataClass)).active];
+    return await this.#unwrapBranchKey(records, id, ACTIVE_TYPE, dataClass, signal);
   }
 
   /**
@@ -98,9 +112,8 @@ export class BranchKeyStore {
     signal?: AbortSignal,
   ): Promise<UnwrappedBranchKey> {
     const type = VERSION_PREFIX + version;
-    const record = await this.#records.get(id, type);
-    if (record === undefined) throw new SuiteError("decryption_failed");
-    return await this.#unwrapBranchKey(record, id, type, dataClass, signal);
+    const records = await this.#records.get(id, type);
+    return await this.#unwrapBranchKey(records, id, type, dataClass, signal);
   }
 
   /**
@@ -108,30 +121,71 @@ export class BranchKeyStore {
    * @throws {SuiteError} as `active`.
    */
   async beacon(id: string, dataClass: DataClass, signal?: AbortSignal): Promise<Uint8Array> {
-    const record = await this.#records.get(id, BEACON_TYPE) ??
-      (await this.#create(id, dataClass)).beacon;
-    return await this.#unwrap(record, id, BEACON_TYPE, dataClass, signal);
+    let records = await this.#records.get(id, BEACON_TYPE);
+    if (records.length === 0) records = [(await this.#create(id, dataClass)).beacon];
+    return (await this.#unwrap(records, id, BEACON_TYPE, dataClass, signal)).key;
   }
 
   /**
    * A new version becomes the active one (VersionKey); old ones still decrypt. When another rotation came
    * between, that one stands and `rotated` is false.
    *
-   * @throws {SuiteError} as `active`.
+   * @throws {SuiteError} not_found when there is no such branch key, and as `active`.
    */
   async rotate(
     actor: Actor,
     id: string,
     dataClass: DataClass,
   ): Promise<{ readonly rotated: boolean; readonly version: string }> {
-    const old = await this.#records.get(id, ACTIVE_TYPE) ??
-      (await this.#create(id, dataClass)).active;
+    const old = await this.#records.get(id, ACTIVE_TYPE);
+    if (old.length === 0) throw new SuiteError("not_found");
     // Authenticated before it is replaced, as the specification asks, and not seen here for that.
-    const { reader, kmsArn, wrapped, context } = this.#sealed(old, id, ACTIVE_TYPE, dataClass);
-    await reader.rewrapKey(kmsArn, wrapped, context, context);
-    const records = await this.#newVersion(await this.#attributes(id, dataClass, kmsArn));
-    const { rotated, active } = await this.#records.rotate(actor, records, old.version ?? "");
+    const authenticated = await this.#first(
+      old,
+      (record) => this.#sealed(record, id, ACTIVE_TYPE, dataClass),
+      async ({ reader, kmsArn, wrapped, context }) => {
+        await reader.rewrapKey(kmsArn, wrapped, context, context);
+        return { kmsArn, version: context.version ?? "" };
+      },
+    );
+    const attributes = await this.#attributes(id, dataClass, authenticated.kmsArn);
+    const records = await this.#newVersion(attributes);
+    const { rotated, active } = await this.#records.rotate(actor, records, authenticated.version);
     return { rotated, version: versionOf(active) };
+  }
+
+  /**
+   * The same key, wrapped by another provider: a record of its own, and proved to open. `record` must be
+   * one of this store, as it stands.
+   *
+   * @throws {SuiteError} decryption_failed when it does not open, or is not of this application and
+   *   environment; and what both providers throw.
+   */
+  async copy(record: BranchKeyRecord, to: KeyProvider): Promise<BranchKeyRecord> {
+    const { "branch-key-id": id = "", type = "" } = record;
+    const dataClass = dataClassOf(id);
+    const { reader, kmsArn, wrapped, context } = this.#sealed(record, id, type, dataClass);
+    const { enc: _, ...attributes } = record;
+    const keyId = await to.wrappingKeyId(dataClass);
+    const copied = { ...attributes, "kms-arn": keyId };
+    const key = await reader.unwrapKey(kmsArn, wrapped, context);
+    let opened: Uint8Array | undefined;
+    try {
+      const rewrapped = await to.wrapKey(keyId, key, kmsContext(copied));
+      opened = await to.unwrapKey(keyId, rewrapped, kmsContext(copied));
+      if (!equalBytes(key, opened)) throw new SuiteError("decryption_failed");
+      return { ...copied, enc: encodeMessage(rewrapped) };
+    } finally {
+      key.fill(0);
+      opened?.fill(0);
+    }
+  }
+
+  /** Resolves when the record, one of this store, opens by its provider. @throws {SuiteError} as `copy`. */
+  async confirm(record: BranchKeyRecord): Promise<void> {
+    const { "branch-key-id": id = "", type = "" } = record;
+    const sealed = this.#sealed(record, id, type, dataClassOf(id));
+    (await sealed.reader.unwrapKey(sealed.kmsArn, sealed.wrapped, sealed.context)).fill(0);
   }
 
   #create(id: string, dataClass: DataClass): ReturnType<BranchKeyRecords["create"]> {
@@ -193,15 +247,15 @@ export class BranchKeyStore {
   }
 
   async #unwrapBranchKey(
-    record: BranchKeyRecord,
+    records: readonly BranchKeyRecord[],
     id: string,
     type: string,
     dataClass: DataClass,
     signal: AbortSignal | undefined,
   ): Promise<UnwrappedBranchKey> {
-    const branchKey = await this.#unwrap(record, id, type, dataClass, signal);
+    const { key, record } = await this.#unwrap(records, id, type, dataClass, signal);
     return {
-      branchKey,
+      branchKey: key,
       branchKeyId: id,
       version: versionOf(record),
       wrappingKeyId: record["kms-arn"] ?? "",
@@ -209,14 +263,42 @@ export class BranchKeyStore {
   }
 
   async #unwrap(
-    record: BranchKeyRecord,
+    records: readonly BranchKeyRecord[],
     id: string,
     type: string,
     dataClass: DataClass,
     signal: AbortSignal | undefined,
-  ): Promise<Uint8Array> {
-    const { reader, kmsArn, wrapped, context } = this.#sealed(record, id, type, dataClass);
-    return await reader.unwrapKey(kmsArn, wrapped, context, signal);
+  ): Promise<{ readonly key: Uint8Array; readonly record: BranchKeyRecord }> {
+    return await this.#first(
+      records,
+      (record) => ({ ...this.#sealed(record, id, type, dataClass), record }),
+      async ({ reader, kmsArn, wrapped, context, record }, limit) => {
+        return { key: await reader.unwrapKey(kmsArn, wrapped, context, limit), record };
+      },
+      signal,
+    );
+  }
+
+  /** The first copy that opens, the present provider's before the others'. */
+  async #first<Sealed extends { readonly reader: KeyProvider }, T>(
+    records: readonly BranchKeyRecord[],
+    seal: (record: BranchKeyRecord) => Sealed,
+    open: (sealed: Sealed, signal: AbortSignal | undefined) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const sealed: Sealed[] = [];
+    for (const record of records) {
+      try {
+        sealed.push(seal(record));
+      } catch (error) {
+        // A copy of a provider that is not configured here, or a record that is not this one's.
+        if (!(error instanceof SuiteError)) throw error;
+      }
+    }
+    sealed.sort((a, b) =>
+      Number(b.reader === this.#provider) - Number(a.reader === this.#provider)
+    );
+    return await this.#failing.first(sealed, open, signal);
   }
 
   /** A record's wrapped key, the context that must open it, and the provider that can. */
@@ -247,18 +329,6 @@ export class BranchKeyStore {
   }
 }
 
-function versionOf(record: BranchKeyRecord): string {
-  const type = record.type === ACTIVE_TYPE ? record.version : record.type;
-  if (!type?.startsWith(VERSION_PREFIX)) throw new SuiteError("decryption_failed");
-  return type.slice(VERSION_PREFIX.length);
-}
-
-/** Every attribute but the wrapped key itself, and the logical name of the store. */
-function kmsContext(attributes: BranchKeyRecord): Readonly<Record<string, string>> {
-  return { ...attributes, tablename: KEY_STORE_NAME };
-}
-
-/** ISO 8601 in UTC to the microsecond, as the specification asks; the clock gives milliseconds. */
-function microsecondTimestamp(now: number): string {
-  return new Date(now).toISOString().replace("Z", "000Z");
+function equalBytes(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }

@@ -30,6 +30,28 @@ export interface KeyDescription {
   readonly version?: string;
 }
 
+/** How a wrapping key rotates; null is what the service does not say, or not to us. */
+export interface KeyRotation {
+  /** Whether the service rotates the key by itself. */
+  readonly automatic: boolean | null;
+  /** When it next will, ISO 8601. */
+  readonly next: string | null;
+  /** When the key last got a new version, in whatever way; null also when it never did. */
+  readonly last: string | null;
+  /** Rotations on demand that are left in the key's life; null also when they are not counted. */
+  readonly onDemandLeft: number | null;
+}
+
+/** What an administrator wants to know of a wrapping key besides. */
+export interface KeyMetadata extends KeyDescription {
+  readonly description: string | null;
+  /** ISO 8601. */
+  readonly createdAt: string | null;
+  /** Cipher and size, such as AES-256. */
+  readonly spec: string;
+  readonly rotation: KeyRotation;
+}
+
 /**
  * Holds the wrapping keys of all classes: AWS KMS, Google Cloud KMS, Vault's Transit engine, or keys
  * derived from the environment.
@@ -56,6 +78,8 @@ export interface KeyProvider extends Keyring {
     from: EncryptionContext,
     to: EncryptionContext,
   ): Promise<Uint8Array>;
+  /** A key of 32 bytes that came from elsewhere, which is neither kept nor changed. */
+  wrapKey(keyId: string, plaintext: Uint8Array, context: EncryptionContext): Promise<Uint8Array>;
   unwrapKey(
     keyId: string,
     wrapped: Uint8Array,
@@ -64,6 +88,15 @@ export interface KeyProvider extends Keyring {
   ): Promise<Uint8Array>;
 
   describe(dataClass: DataClass): Promise<KeyDescription>;
+  metadata(dataClass: DataClass): Promise<KeyMetadata>;
+  /**
+   * A new version of the key wraps from now on; old ones go on unwrapping. Asked for once, never again by
+   * itself: after kms_unavailable it may have happened, and `metadata` tells. Answers the new version,
+   * null when versions have no names, or the service is not done yet.
+   *
+   * @throws {SuiteError} rotation_not_supported, rotation_limit_reached, rotation_conflict, kms_*.
+   */
+  rotateNow(keyId: string): Promise<string | null>;
   /** What the provider knows of its regions; empty when it has none. */
   regions(): Readonly<Record<string, RegionReport>>;
 }

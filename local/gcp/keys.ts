@@ -21,6 +21,8 @@ export class CryptoKeyRecord {
   readonly purpose: string;
   readonly createdAt: number;
   readonly #versions: Version[] = [];
+  #primary = 0;
+  #rotation: { readonly seconds: number; readonly next: number } | undefined;
 
   constructor(name: string, purpose: string, now: number) {
     this.name = name;
@@ -30,27 +32,51 @@ export class CryptoKeyRecord {
   }
 
   get primary(): Version {
-    const version = this.#versions.at(-1);
-    if (version === undefined) throw new Error("a key has a version");
-    return version;
+    return this.version(this.#primary);
   }
 
   versionName(version: Version): string {
     return `${this.name}/cryptoKeyVersions/${version.number}`;
   }
 
-  rotate(now: number): number {
+  /** @throws {Error} when there is none of this number */
+  version(number: number): Version {
+    const version = this.#versions[number - 1];
+    if (version === undefined) throw new Error(`there is no version ${number}`);
+    return version;
+  }
+
+  get count(): number {
+    return this.#versions.length;
+  }
+
+  /** Encrypts nothing until it is the primary one. */
+  addVersion(now: number): Version {
     const number = this.#versions.length + 1;
     const key = new Uint8Array(randomBytes(32));
     const id = crypto.randomUUID();
-    this.#versions.push({ number, id, key, createdAt: now, state: "ENABLED" });
+    const version: Version = { number, id, key, createdAt: now, state: "ENABLED" };
+    this.#versions.push(version);
+    return version;
+  }
+
+  setPrimary(number: number): void {
+    this.#primary = number;
+  }
+
+  rotate(now: number): number {
+    const { number } = this.addVersion(now);
+    this.setPrimary(number);
     return number;
   }
 
   setState(number: number, state: VersionState): void {
-    const version = this.#versions[number - 1];
-    if (version === undefined) throw new Error(`there is no version ${number}`);
-    version.state = state;
+    this.version(number).state = state;
+  }
+
+  setRotation(days: number, now: number): void {
+    const seconds = days * 86_400;
+    this.#rotation = { seconds, next: now + seconds * 1000 };
   }
 
   encrypt(plaintext: Uint8Array, authenticated: Uint8Array): Uint8Array {
@@ -70,6 +96,19 @@ export class CryptoKeyRecord {
     return open(version.key, ciphertext.subarray(2 + ID_BYTES), authenticated);
   }
 
+  /** The CryptoKeyVersion resource. */
+  versionResource(version: Version): Record<string, unknown> {
+    const createTime = new Date(version.createdAt).toISOString();
+    return {
+      name: this.versionName(version),
+      state: version.state,
+      createTime,
+      protectionLevel: "SOFTWARE",
+      algorithm: "GOOGLE_SYMMETRIC_ENCRYPTION",
+      ...version.state === "PENDING_GENERATION" ? {} : { generateTime: createTime },
+    };
+  }
+
   /** The CryptoKey resource. */
   resource(): Record<string, unknown> {
     const { primary } = this;
@@ -77,16 +116,13 @@ export class CryptoKeyRecord {
       name: this.name,
       ...this.purpose === "ENCRYPT_DECRYPT"
         ? {
-          primary: {
-            name: this.versionName(primary),
-            state: primary.state,
-            createTime: new Date(primary.createdAt).toISOString(),
-            protectionLevel: "SOFTWARE",
-            algorithm: "GOOGLE_SYMMETRIC_ENCRYPTION",
-            generateTime: new Date(primary.createdAt).toISOString(),
-          },
+          primary: this.versionResource(primary),
         }
         : {},
+      ...this.#rotation === undefined ? {} : {
+        rotationPeriod: `${this.#rotation.seconds}s`,
+        nextRotationTime: new Date(this.#rotation.next).toISOString(),
+      },
       purpose: this.purpose,
       createTime: new Date(this.createdAt).toISOString(),
       versionTemplate: {

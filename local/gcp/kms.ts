@@ -1,5 +1,5 @@
 /**
- * Cloud KMS over REST v1: encrypt, decrypt and get of the keys of one ring.
+ * Cloud KMS over REST v1: encrypt, decrypt, get and new versions of the keys of one ring.
  * Source: cloud.google.com/kms/docs/reference/rest/v1/projects.locations.keyRings.cryptoKeys.
  */
 import { crc32c } from "../../functions-shared/keys/providers/gcp/crc32c.ts";
@@ -11,9 +11,15 @@ import { KMS_SCOPE, PLATFORM_SCOPE } from "./tokens.ts";
 import type { Permission } from "./types.ts";
 
 const TARGET =
-  /^\/v1\/(projects\/[^/:]+\/locations\/[^/:]+\/keyRings\/[^/:]+\/cryptoKeys\/[^/:]+)(:encrypt|:decrypt)?$/;
+  /^\/v1\/(projects\/[^/:]+\/locations\/[^/:]+\/keyRings\/[^/:]+\/cryptoKeys\/[^/:]+)(:encrypt|:decrypt|:updatePrimaryVersion|\/cryptoKeyVersions)?$/;
 
-const OPERATIONS = { ":encrypt": "Encrypt", ":decrypt": "Decrypt", "": "GetCryptoKey" } as const;
+const OPERATIONS = {
+  ":encrypt": "Encrypt",
+  ":decrypt": "Decrypt",
+  ":updatePrimaryVersion": "UpdateCryptoKeyPrimaryVersion",
+  "/cryptoKeyVersions": "CreateCryptoKeyVersion",
+  "": "GetCryptoKey",
+} as const;
 
 type Operation = typeof OPERATIONS[keyof typeof OPERATIONS];
 
@@ -33,6 +39,8 @@ const PERMISSIONS: Readonly<Record<Operation, Permission>> = {
   Encrypt: "cloudkms.cryptoKeyVersions.useToEncrypt",
   Decrypt: "cloudkms.cryptoKeyVersions.useToDecrypt",
   GetCryptoKey: "cloudkms.cryptoKeys.get",
+  CreateCryptoKeyVersion: "cloudkms.cryptoKeyVersions.create",
+  UpdateCryptoKeyPrimaryVersion: "cloudkms.cryptoKeys.update",
 };
 
 export interface KmsState {
@@ -42,6 +50,7 @@ export interface KmsState {
   readonly permissions: ReadonlySet<Permission>;
   /** Of the caller's token; undefined without one. */
   readonly scopes: readonly string[] | undefined;
+  readonly now: () => number;
 }
 
 export function answerKms(request: RestRequest, state: KmsState): RestReply {
@@ -71,10 +80,37 @@ function perform(
   const key = state.keys.get(name);
   if (key === undefined) throw new GcpError("NOT_FOUND", `CryptoKey ${name} not found.`);
   if (operation === "GetCryptoKey") return key.resource();
+  if (operation === "CreateCryptoKeyVersion") {
+    readMessage(request.body, {});
+    return key.versionResource(key.addVersion(state.now()));
+  }
   if (key.purpose !== "ENCRYPT_DECRYPT") {
     throw new GcpError("FAILED_PRECONDITION", `${name} has purpose ${key.purpose}.`);
   }
-  return operation === "Encrypt" ? encrypt(key, request.body) : decrypt(key, request.body);
+  switch (operation) {
+    case "Encrypt":
+      return encrypt(key, request.body);
+    case "Decrypt":
+      return decrypt(key, request.body);
+    default:
+      return updatePrimaryVersion(key, request.body);
+  }
+}
+
+function updatePrimaryVersion(key: CryptoKeyRecord, body: string): Record<string, unknown> {
+  const { cryptoKeyVersionId: id } = readMessage(body, { cryptoKeyVersionId: "string" });
+  if (typeof id !== "string" || !/^[1-9]\d{0,9}$/.test(id)) {
+    throw new GcpError("INVALID_ARGUMENT", "crypto_key_version_id is required.");
+  }
+  if (Number(id) > key.count) {
+    throw new GcpError(
+      "NOT_FOUND",
+      `CryptoKeyVersion ${key.name}/cryptoKeyVersions/${id} not found.`,
+    );
+  }
+  requireEnabled(key, key.version(Number(id)));
+  key.setPrimary(Number(id));
+  return key.resource();
 }
 
 function encrypt(key: CryptoKeyRecord, body: string): Record<string, unknown> {

@@ -8,7 +8,7 @@ import { GcpError } from "./errors.ts";
 
 const MAX_BYTES = 64 * 1024;
 
-export type Fields = Readonly<Record<string, "bytes" | "int64">>;
+export type Fields = Readonly<Record<string, "bytes" | "int64" | "string">>;
 
 /** @throws {GcpError} INVALID_ARGUMENT */
 export function readMessage(body: string, fields: Fields): Record<string, unknown> {
@@ -29,10 +29,7 @@ export function readMessage(body: string, fields: Fields): Record<string, unknow
         `Invalid JSON payload received. Unknown name "${name}": Cannot find field.`,
       );
     }
-    const ok = type === "bytes"
-      ? typeof value === "string" && base64Bytes(value) !== null
-      : /^\d{1,19}$/.test(String(value)) && ["string", "number"].includes(typeof value);
-    if (!ok) {
+    if (!isOfType(value, type)) {
       throw new GcpError(
         "INVALID_ARGUMENT",
         `Invalid value at '${name}' (TYPE_${type.toUpperCase()})`,
@@ -40,6 +37,13 @@ export function readMessage(body: string, fields: Fields): Record<string, unknow
     }
   }
   return json as Record<string, unknown>;
+}
+
+function isOfType(value: unknown, type: Fields[string]): boolean {
+  if (type === "int64") {
+    return /^\d{1,19}$/.test(String(value)) && ["string", "number"].includes(typeof value);
+  }
+  return typeof value === "string" && (type === "string" || base64Bytes(value) !== null);
 }
 
 /**

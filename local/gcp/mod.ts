@@ -36,7 +36,7 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
       }
       const scopes = account.scopesOf(request.headers.authorization);
       return parseSecretCall(request) === undefined
-        ? answerKms(request, { ring, keys, permissions, scopes })
+        ? answerKms(request, { ring, keys, permissions, scopes, now })
         : answerSecrets(request, { project, secrets, permissions, scopes, now: now() });
     },
   });
@@ -52,6 +52,7 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
       keys.set(ring + name, new CryptoKeyRecord(ring + name, purpose, now()));
     },
     rotate: (name) => named(name).rotate(now()),
+    versions: (name) => named(name).count,
     setState: (name, version, state) => named(name).setState(version, state),
     putSecret(name, data) {
       const resource = `projects/${project}/secrets/${name}`;
@@ -62,6 +63,7 @@ export async function startLocalGcp(options: LocalGcpOptions = {}): Promise<Loca
     setSecretState(name, version, state) {
       secrets.get(`projects/${project}/secrets/${name}`)?.setState(version, state);
     },
+    setRotation: (name, days) => named(name).setRotation(days, now()),
     setPermissions(granted) {
       permissions = new Set(granted);
     },

@@ -1,6 +1,11 @@
 import type { RestServer } from "../rest/server.ts";
 
-export type VersionState = "ENABLED" | "DISABLED" | "DESTROY_SCHEDULED" | "DESTROYED";
+export type VersionState =
+  | "PENDING_GENERATION"
+  | "ENABLED"
+  | "DISABLED"
+  | "DESTROY_SCHEDULED"
+  | "DESTROYED";
 
 export type Permission =
   | "cloudkms.cryptoKeyVersions.useToEncrypt"
@@ -8,15 +13,19 @@ export type Permission =
   | "cloudkms.cryptoKeys.get"
   | "secretmanager.secrets.create"
   | "secretmanager.versions.add"
-  | "secretmanager.versions.access";
+  | "secretmanager.versions.access"
+  | "cloudkms.cryptoKeyVersions.create"
+  | "cloudkms.cryptoKeys.update";
 
 export const ALL_PERMISSIONS: readonly Permission[] = [
   "cloudkms.cryptoKeyVersions.useToEncrypt",
   "cloudkms.cryptoKeyVersions.useToDecrypt",
+  "cloudkms.cryptoKeyVersions.create",
   "cloudkms.cryptoKeys.get",
   "secretmanager.secrets.create",
   "secretmanager.versions.add",
   "secretmanager.versions.access",
+  "cloudkms.cryptoKeys.update",
 ];
 
 export interface LocalGcpOptions {
@@ -39,10 +48,14 @@ export interface LocalGcp extends RestServer {
   createKey(name: string, purpose?: "ENCRYPT_DECRYPT" | "MAC"): void;
   /** Makes a new version the primary one; answers its number. */
   rotate(name: string): number;
+  /** How many versions the key has had. */
+  versions(name: string): number;
   setState(name: string, version: number, state: VersionState): void;
   /** As `gcloud secrets create` and `gcloud secrets versions add`: a new version of the secret. */
   putSecret(name: string, data: Uint8Array): void;
   setSecretState(name: string, version: number, state: "ENABLED" | "DISABLED" | "DESTROYED"): void;
+  /** Whole days between rotations that the service makes by itself; the first is as many days away. */
+  setRotation(name: string, days: number): void;
   /** What the service account may do in the ring; everything at first. */
   setPermissions(permissions: readonly Permission[]): void;
   /** A token of the service account, as `gcloud auth print-access-token` gives one. */

@@ -45,9 +45,14 @@ export async function startLocalVault(options: LocalVaultOptions = {}): Promise<
     token: (tokenOptions) => tokens.issue(tokenOptions).id,
     revokeTokens: () => tokens.revokeAll(),
     setPolicy: (name, policy) => tokens.setPolicy(name, policy),
-    createKey: (name, type) => transit.create(name, type),
+    createKey(name, type) {
+      transit.create(name, type);
+      tokens.extendPolicy("suite", { [`${mount}/keys/${name}/rotate`]: ["update"] });
+    },
     keyExists: (name) => transit.has(name),
     rotate: (name) => transit.rotate(name),
+    versions: (name) => transit.versions(name),
+    setAutoRotate: (name, seconds) => transit.setAutoRotate(name, seconds),
     setMinDecryptionVersion: (name, version) => transit.setMinDecryptionVersion(name, version),
     deleteKey: (name) => transit.delete(name),
     putSecret(path, data) {

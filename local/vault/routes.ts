@@ -29,6 +29,7 @@ export function operationOf(
   if (path.startsWith(`/v1/${kvMount}/data/`)) {
     return method === "GET" ? "ReadSecret" : "WriteSecret";
   }
+  if (new RegExp(`^/v1/${mount}/keys/[^/]+/rotate$`).test(path)) return "RotateKey";
   const [, verb] = new RegExp(`^/v1/${mount}/(encrypt|decrypt|keys)/[^/]+$`).exec(path) ?? [];
   return { encrypt: "Encrypt", decrypt: "Decrypt", keys: "ReadKey" }[verb ?? ""] ?? "Unknown";
 }
@@ -62,7 +63,8 @@ function perform(request: RestRequest, state: VaultState): RestReply {
   const operation = operationOf(request, state);
   const allow = (capability: Parameters<Tokens["require"]>[2]) =>
     state.tokens.require(token, path, capability);
-  const key = path.slice(path.lastIndexOf("/") + 1);
+  const named = operation === "RotateKey" ? path.slice(0, path.lastIndexOf("/")) : path;
+  const key = named.slice(named.lastIndexOf("/") + 1);
   switch (operation) {
     case "LookupToken":
       if (isWrite) throw unsupported();
@@ -76,6 +78,12 @@ function perform(request: RestRequest, state: VaultState): RestReply {
     case "ReadKey":
       if (isWrite) throw unsupported();
       allow("read");
+      return { status: 200, body: envelope({ data: state.transit.read(key) }) };
+    case "RotateKey":
+      if (!isWrite) throw unsupported();
+      allow("update");
+      if (!state.transit.has(key)) throw new VaultError(400, "key not found");
+      state.transit.rotate(key);
       return { status: 200, body: envelope({ data: state.transit.read(key) }) };
     case "Encrypt":
       if (!isWrite) throw unsupported();

@@ -32,6 +32,10 @@ export class Tokens {
     this.#policies.set(name, policy);
   }
 
+  extendPolicy(name: string, more: Policy): void {
+    this.#policies.set(name, { ...this.#policies.get(name), ...more });
+  }
+
   issue(options: TokenOptions = {}): TokenRecord {
     const { ttl = 3600, maxTtl = Infinity, renewable = true } = options;
     const now = this.#now();
@@ -64,13 +68,17 @@ export class Tokens {
   /** @throws {VaultError} 403 */
   require(token: TokenRecord, path: string, capability: Capability): void {
     if (token.policies.includes("root")) return;
-    const granted = token.policies.flatMap((name) =>
-      Object.entries(this.#policies.get(name) ?? {})
-        .filter(([pattern]) =>
-          pattern.endsWith("*") ? path.startsWith(pattern.slice(0, -1)) : path === pattern
-        )
-        .flatMap(([, capabilities]) => capabilities)
-    );
+    const matching = token.policies
+      .flatMap((name) => Object.entries(this.#policies.get(name) ?? {}))
+      .filter(([pattern]) =>
+        pattern.endsWith("*") ? path.startsWith(pattern.slice(0, -1)) : path === pattern
+      );
+    // The most specific path alone counts: the exact one, or else the longest.
+    const rank = (pattern: string) => pattern.endsWith("*") ? pattern.length - 1 : Infinity;
+    const best = Math.max(...matching.map(([pattern]) => rank(pattern)));
+    const granted = matching
+      .filter(([pattern]) => rank(pattern) === best)
+      .flatMap(([, capabilities]) => capabilities);
     if (granted.includes("deny") || !granted.includes(capability)) {
       throw new VaultError(403, "1 error occurred:\n\t* permission denied\n\n");
     }

@@ -11,6 +11,7 @@ interface TransitKey {
   readonly type: string;
   readonly versions: { readonly key: Uint8Array; readonly createdAt: number }[];
   minDecryptionVersion: number;
+  autoRotateSeconds: number;
 }
 
 export class TransitEngine {
@@ -27,7 +28,7 @@ export class TransitEngine {
 
   create(name: string, type = "aes256-gcm96"): void {
     if (this.#keys.has(name)) return;
-    this.#keys.set(name, { type, versions: [], minDecryptionVersion: 1 });
+    this.#keys.set(name, { type, versions: [], minDecryptionVersion: 1, autoRotateSeconds: 0 });
     this.rotate(name);
   }
 
@@ -38,6 +39,14 @@ export class TransitEngine {
   rotate(name: string): number {
     const key = new Uint8Array(randomBytes(32));
     return this.#named(name).versions.push({ key, createdAt: this.#now() });
+  }
+
+  versions(name: string): number {
+    return this.#named(name).versions.length;
+  }
+
+  setAutoRotate(name: string, seconds: number): void {
+    this.#named(name).autoRotateSeconds = seconds;
   }
 
   setMinDecryptionVersion(name: string, version: number): void {
@@ -111,6 +120,7 @@ export class TransitEngine {
       derived: false,
       exportable: false,
       allow_plaintext_backup: false,
+      auto_rotate_period: key.autoRotateSeconds,
       supports_encryption: symmetric,
       supports_decryption: symmetric,
       supports_derivation: symmetric,

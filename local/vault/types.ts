@@ -50,6 +50,10 @@ export interface LocalVault extends RestServer {
   keyExists(name: string): boolean;
   /** Answers the number of the new version. */
   rotate(name: string): number;
+  /** How many versions the key has had. */
+  versions(name: string): number;
+  /** Seconds between rotations that the engine makes by itself; 0 = none. */
+  setAutoRotate(name: string, seconds: number): void;
   setMinDecryptionVersion(name: string, version: number): void;
   deleteKey(name: string): void;
   /** As `vault kv put`: a new version of the secret at a path below the mount. */

@@ -115,8 +115,12 @@ create table kms.branch_keys (
       type ~ '^(branch:ACTIVE|beacon:ACTIVE|branch:version:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$'
     ),
   record jsonb not null,
+  version text generated always as (
+    case when type like 'branch:version:%' then substr(type, 16) end
+  ) stored,
   created_at timestamptz not null default clock_timestamp(),
   primary key (branch_key_id, type),
+  constraint branch_keys_one_record_per_version unique (version, branch_key_id),
   constraint branch_keys_record_is_this_one check (
     jsonb_typeof(record) = 'object'
     and record ->> 'branch-key-id' = branch_key_id
@@ -130,18 +134,28 @@ create table kms.branch_keys (
 comment on table kms.branch_keys is
   'The key store of AWS''s hierarchical keyring: branch keys, their versions and beacon keys, each '
   'wrapped by KMS, as the specification''s framework/branch-key-store.md lays them out. A rotation '
-  'replaces the branch:ACTIVE record, and the keys of an owner go with an erasure; nothing else ever '
-  'changes.';
+  'replaces the branch:ACTIVE record, a retirement removes a version that nothing hangs on, and the '
+  'keys of an owner go with an erasure; nothing else ever changes.';
 comment on column kms.branch_keys.branch_key_id is 'Attribute branch-key-id.';
 comment on column kms.branch_keys.type is
   'Attribute type: branch:ACTIVE, branch:version:<uuid> or beacon:ACTIVE.';
 comment on column kms.branch_keys.record is
   'Every attribute under the specification''s own name; enc is base64. Values are kept exactly, '
   'since all but enc are KMS encryption context.';
+comment on column kms.branch_keys.version is
+  'Generated, for foreign keys: the uuid of a branch:version record, null of the others.';
 comment on column kms.branch_keys.created_at is
   'When this row was first written; the record''s own create-time tells when its key was made.';
 
 alter table kms.branch_keys enable row level security;
+
+-- Whatever writes a message, with whatever key in its cache: the version it hangs on is there, and stays
+-- while it is.
+alter table kms.ciphertexts add constraint ciphertexts_branch_key_version_fkey
+  foreign key (branch_key_id, branch_key_version)
+  references kms.branch_keys (branch_key_id, version);
+comment on constraint ciphertexts_branch_key_version_fkey on kms.ciphertexts is
+  'A message under a version that was retired cannot be stored, nor a version with messages be retired.';
 
 -- A lost or altered record is lost data: every message under it is then ciphertext for ever. So even
 -- the owner's mistake is refused.
@@ -149,11 +163,18 @@ create function kms.branch_keys_check_change() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  if old.type = 'branch:ACTIVE'
-    and (new.branch_key_id, new.type) = (old.branch_key_id, old.type)
-    and current_setting('kms.rotating_branch_key', true) = old.branch_key_id
-  then
-    return new;
+  if (new.branch_key_id, new.type) = (old.branch_key_id, old.type) then
+    if old.type = 'branch:ACTIVE'
+      and current_setting('kms.rotating_branch_key', true) = old.branch_key_id
+    then
+      return new;
+    end if;
+    -- The same key, wrapped by another provider.
+    if current_setting('kms.moving_branch_keys', true) = 'on'
+      and new.record - array['kms-arn', 'enc'] = old.record - array['kms-arn', 'enc']
+    then
+      return new;
+    end if;
   end if;
   raise exception 'branch_key_record_immutable' using errcode = 'KM403',
     detail = 'Only a rotation may replace a record of kms.branch_keys, and only branch:ACTIVE.';
@@ -161,7 +182,8 @@ end
 $$;
 comment on function kms.branch_keys_check_change() is
   'Lets public.kms_branch_key_rotate, which says so by the setting kms.rotating_branch_key, replace '
-  'the active record; raises KM403 branch_key_record_immutable for all else.';
+  'the active record, and a migration of providers, by kms.moving_branch_keys, a record by its copy; '
+  'raises KM403 branch_key_record_immutable for all else.';
 
 create function kms.owner_branch_key_ids(p_owner_id text) returns text[]
 language sql immutable set search_path = ''
@@ -171,14 +193,16 @@ $$;
 comment on function kms.owner_branch_key_ids(text) is
   'The branch keys that are one owner''s alone, whichever of them exist.';
 
-create function kms.branch_keys_refuse_removal() returns trigger
+create function kms.branch_keys_check_removal() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
   if tg_op = 'DELETE' then
     if old.branch_key_id = any (
       kms.owner_branch_key_ids(current_setting('kms.erasing_owner', true))
-    ) then
+    ) or current_setting('kms.retiring_branch_key', true)
+      = old.branch_key_id || ' ' || old.version
+    then
       return old;
     end if;
   end if;
@@ -186,22 +210,86 @@ begin
     detail = 'Records of kms.branch_keys cannot be removed: messages under them would be lost.';
 end
 $$;
-comment on function kms.branch_keys_refuse_removal() is
-  'Lets kms.erase_owner, which says so by the setting kms.erasing_owner, destroy the keys of that owner; '
-  'raises KM403 branch_key_record_immutable for all else.';
+comment on function kms.branch_keys_check_removal() is
+  'Lets kms.erase_owner, which says so by the setting kms.erasing_owner, destroy the keys of that owner, '
+  'and public.kms_branch_key_retire, by kms.retiring_branch_key, remove one version; raises KM403 '
+  'branch_key_record_immutable for all else.';
 
 create trigger branch_keys_check_change before update on kms.branch_keys
   for each row execute function kms.branch_keys_check_change();
 comment on trigger branch_keys_check_change on kms.branch_keys is
   'Only a rotation replaces a record, and only the active one.';
 create trigger branch_keys_no_delete before delete on kms.branch_keys
-  for each row execute function kms.branch_keys_refuse_removal();
+  for each row execute function kms.branch_keys_check_removal();
 comment on trigger branch_keys_no_delete on kms.branch_keys is
-  'Old versions decrypt old messages for ever.';
+  'Old versions decrypt old messages, for as long as there is one.';
 create trigger branch_keys_no_truncate before truncate on kms.branch_keys
-  for each statement execute function kms.branch_keys_refuse_removal();
+  for each statement execute function kms.branch_keys_check_removal();
 comment on trigger branch_keys_no_truncate on kms.branch_keys is
-  'Old versions decrypt old messages for ever.';
+  'Old versions decrypt old messages, for as long as there is one.';
+
+-- ── kms.branch_key_copies ──────────────────────────────────────────────────────────────────────
+create table kms.branch_key_copies (
+  branch_key_id text not null,
+  type text not null,
+  record jsonb not null,
+  confirmed_at timestamptz,
+  created_at timestamptz not null default clock_timestamp(),
+  primary key (branch_key_id, type),
+  constraint branch_key_copies_record_fkey
+    foreign key (branch_key_id, type)
+    references kms.branch_keys (branch_key_id, type) on delete cascade,
+  constraint branch_key_copies_record_is_this_one check (
+    jsonb_typeof(record) = 'object'
+    and record ->> 'branch-key-id' = branch_key_id
+    and record ->> 'type' = type
+  ),
+  constraint branch_key_copies_record_is_small check (octet_length(record::text) <= 16384)
+);
+
+comment on table kms.branch_key_copies is
+  'While keys move from one provider to another: each record of kms.branch_keys once more, the same key '
+  'wrapped by the other one, so that either can serve.';
+comment on column kms.branch_key_copies.branch_key_id is 'Of the record it is a copy of.';
+comment on column kms.branch_key_copies.type is 'Of the record it is a copy of.';
+comment on column kms.branch_key_copies.record is
+  'The record in the specification''s shape: the same but for kms-arn and enc.';
+comment on column kms.branch_key_copies.confirmed_at is
+  'When the record itself was last opened by its provider, so that this copy can go.';
+comment on column kms.branch_key_copies.created_at is 'When it was first written.';
+comment on constraint branch_key_copies_record_fkey on kms.branch_key_copies is
+  'Whoever destroys a branch key destroys it whole.';
+
+alter table kms.branch_key_copies enable row level security;
+
+create function kms.branch_key_copies_check_change() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  if tg_op <> 'TRUNCATE' then
+    if current_setting('kms.moving_branch_keys', true) = 'on' or not exists (
+      select from kms.branch_keys
+      where branch_key_id = old.branch_key_id and type = old.type
+    ) then
+      return coalesce(new, old);
+    end if;
+  end if;
+  raise exception 'branch_key_record_immutable' using errcode = 'KM403',
+    detail = 'Only a migration of providers changes or removes a record of kms.branch_key_copies.';
+end
+$$;
+comment on function kms.branch_key_copies_check_change() is
+  'Lets a migration, which says so by the setting kms.moving_branch_keys, change and remove copies, and '
+  'the cascade remove them; raises KM403 branch_key_record_immutable for all else.';
+
+create trigger branch_key_copies_check_change before update or delete on kms.branch_key_copies
+  for each row execute function kms.branch_key_copies_check_change();
+comment on trigger branch_key_copies_check_change on kms.branch_key_copies is
+  'Only a migration changes or removes a copy.';
+create trigger branch_key_copies_no_truncate before truncate on kms.branch_key_copies
+  for each statement execute function kms.branch_key_copies_check_change();
+comment on trigger branch_key_copies_no_truncate on kms.branch_key_copies is
+  'A copy may be the only one that can be opened.';
 
 -- ── kms.key_epoch ──────────────────────────────────────────────────────────────────────────────
 create table kms.key_epoch (
@@ -245,7 +333,12 @@ create table kms.health_canaries (
   message kms.encrypted_message not null,
   kms_key_arn text
     constraint health_canaries_kms_key_arn_is_short check (length(kms_key_arn) between 1 and 2048),
-  created_at timestamptz not null default clock_timestamp()
+  branch_key_id text,
+  branch_key_version text,
+  created_at timestamptz not null default clock_timestamp(),
+  constraint health_canaries_branch_key_version_fkey
+    foreign key (branch_key_id, branch_key_version)
+    references kms.branch_keys (branch_key_id, version) on delete cascade
 );
 
 comment on table kms.health_canaries is
@@ -253,7 +346,16 @@ comment on table kms.health_canaries is
 comment on column kms.health_canaries.data_class is 'payment, pii or general.';
 comment on column kms.health_canaries.message is 'The message, canonical base64.';
 comment on column kms.health_canaries.kms_key_arn is 'KMS key it was encrypted under, if any.';
+comment on column kms.health_canaries.branch_key_id is 'Branch key, null in direct mode.';
+comment on column kms.health_canaries.branch_key_version is 'Its version, null in direct mode.';
 comment on column kms.health_canaries.created_at is 'When it was written; the first writer wins.';
+
+comment on constraint health_canaries_branch_key_version_fkey on kms.health_canaries is
+  'A canary goes with the version it hangs on; the next health check writes a new one.';
+
+create index health_canaries_by_branch_key
+  on kms.health_canaries (branch_key_id, branch_key_version);
+comment on index kms.health_canaries_by_branch_key is 'Serves the cascade.';
 
 alter table kms.health_canaries enable row level security;
 

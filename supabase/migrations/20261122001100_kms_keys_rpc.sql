@@ -128,11 +128,15 @@ create function public.kms_branch_key_get(p_branch_key_id text, p_type text) ret
 language sql stable security definer set search_path = ''
 as $$
   select jsonb_build_object('record', kms.branch_key_record(p_branch_key_id, p_type))
-    || kms.worker_news()
+    || kms.worker_news() || coalesce((
+      select jsonb_build_object('copy', c.record) from kms.branch_key_copies as c
+      where c.branch_key_id = p_branch_key_id and c.type = p_type
+    ), '{}')
 $$;
 comment on function public.kms_branch_key_get(text, text) is
   'One record of the branch key store by branch-key-id and type (or null), with the news of '
-  'kms.worker_news(): {"record", "epoch", "dead_regions"}. For service_role.';
+  'kms.worker_news(): {"record"[, "copy" (the same key under another provider)], "epoch", '
+  '"dead_regions"}. For service_role.';
 
 create function public.kms_branch_key_create(p_records text) returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -196,6 +200,10 @@ begin
   update kms.branch_keys set record = v_new
   where branch_key_id = v_id and type = 'branch:ACTIVE';
   perform set_config('kms.rotating_branch_key', '', true);
+  -- Of the version before; the next step of a migration makes a new one.
+  perform set_config('kms.moving_branch_keys', 'on', true);
+  delete from kms.branch_key_copies where branch_key_id = v_id and type = 'branch:ACTIVE';
+  perform set_config('kms.moving_branch_keys', '', true);
   update kms.key_epoch set epoch = epoch + 1;
   perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
     'action', 'branch_key.rotate', 'outcome', 'success',
@@ -249,21 +257,24 @@ $$;
 comment on function public.kms_canary_get(text) is
   'The known message of a data class, {"message", "kms_key_arn"}, or null. For service_role.';
 
-create function public.kms_canary_put(p_data_class text, p_message text, p_kms_key_arn text)
-returns jsonb
+create function public.kms_canary_put(
+  p_data_class text, p_message text, p_kms_key_arn text,
+  p_branch_key_id text default null, p_branch_key_version text default null
+) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 begin
   if p_data_class is null or p_data_class not in ('payment', 'pii', 'general') then
     perform kms.refuse('p_data_class must be payment, pii or general');
   end if;
-  insert into kms.health_canaries (data_class, message, kms_key_arn)
-  values (p_data_class, p_message, p_kms_key_arn)
+  insert into kms.health_canaries (
+    data_class, message, kms_key_arn, branch_key_id, branch_key_version
+  ) values (p_data_class, p_message, p_kms_key_arn, p_branch_key_id, p_branch_key_version)
   on conflict (data_class) do nothing;
   return public.kms_canary_get(p_data_class);
 end
 $$;
-comment on function public.kms_canary_put(text, text, text) is
+comment on function public.kms_canary_put(text, text, text, text, text) is
   'Sets the known message of a data class unless it has one; whichever is then stored. For '
   'service_role.';
 
@@ -275,7 +286,7 @@ revoke all on function
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),
-  public.kms_canary_put(text, text, text)
+  public.kms_canary_put(text, text, text, text, text)
 from public, anon, authenticated;
 grant execute on function
   public.kms_branch_key_get(text, text),
@@ -283,5 +294,5 @@ grant execute on function
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),
-  public.kms_canary_put(text, text, text)
+  public.kms_canary_put(text, text, text, text, text)
 to service_role;

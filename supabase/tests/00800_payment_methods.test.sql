@@ -118,10 +118,15 @@ select is(
   pg_temp.change(:owner, 1, '{"nickname": null}', '[]') -> 'nickname', 'null',
   'a nickname of null is cleared'
 );
+reset role;
+insert into kms.branch_keys (branch_key_id, type, record)
+select 'b', v.type, jsonb_build_object('branch-key-id', 'b', 'type', v.type)
+from (values ('branch:version:' || pg_temp.nth(9))) as v (type);
+select :as_service_role;
 select pg_temp.change(:owner, 1, '{}', jsonb_build_array(
   jsonb_build_object('field', 'cardholder_name', 'message', pg_temp.message(101),
     'kms_key_arn', 'arn:aws:kms:eu-west-1:000000000000:key/mrk-2', 'branch_key_id', 'b',
-    'branch_key_version', 'v'),
+    'branch_key_version', pg_temp.nth(9)),
   jsonb_build_object('field', 'billing_address', 'message', pg_temp.message(102))
 )::text);
 select is(
@@ -134,7 +139,7 @@ reset role;
 select results_eq(
   'select action, record_id, kms_region, branch_key_id, branch_key_version
    from kms.audit_log order by seq desc limit 1',
-  $$ values ('payment_method.update', pg_temp.nth(1), 'eu-west-1', 'b', 'v') $$,
+  $$ values ('payment_method.update', pg_temp.nth(1), 'eu-west-1', 'b', pg_temp.nth(9)::text) $$,
   'with their keys in the audit'
 );
 select :as_service_role;

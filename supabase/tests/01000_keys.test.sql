@@ -231,7 +231,7 @@ select is(
   pg_temp.fault_of(s.statement),
   'KM403 branch_key_record_immutable: Records of kms.branch_keys cannot be removed: messages under '
     'them would be lost.', format('not even the owner may %s', s.statement)
-) from (values ('delete from kms.branch_keys'), ('truncate kms.branch_keys')) as s (statement);
+) from (values ('delete from kms.branch_keys'), ('truncate kms.branch_keys cascade')) as s (statement);
 set local kms.rotating_branch_key = 'payment';
 select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.what)
 from (values

@@ -38,6 +38,10 @@ export interface Rig {
   readonly disable?: (dataClass: DataClass) => Promise<void>;
   /** A new version of the class's key. */
   readonly rotate?: (dataClass: DataClass) => Promise<void>;
+  /** Runs `work` while the service rotates keys and its answers to that are lost. */
+  withLostRotation(work: (provider: KeyProvider) => Promise<void>): Promise<void>;
+  /** New versions of the class pii's key so far. */
+  rotations(): Promise<number> | number;
   /** Takes all permissions away. */
   readonly deny?: () => void;
   /** The session of every provider is over. */
@@ -102,6 +106,21 @@ export function keyProviderContract(
     assertEquals(await codeOf(wrong), "decryption_failed");
   });
 
+  test("a key from elsewhere is wrapped as it is, and under its context alone", async (rig) => {
+    const provider = rig.provider();
+    const keyId = await provider.wrappingKeyId("pii");
+    const key = crypto.getRandomValues(new Uint8Array(32));
+    const given = key.slice();
+    const wrapped = await provider.wrapKey(keyId, given, CONTEXT);
+    assertEquals(given, key, "the caller's own is left alone");
+    assertEquals(await rig.provider().unwrapKey(keyId, wrapped, CONTEXT), key);
+    assertEquals(
+      await codeOf(() => provider.unwrapKey(keyId, wrapped, OTHER)),
+      "decryption_failed",
+    );
+    assertNotEquals(await provider.wrapKey(keyId, given, CONTEXT), wrapped);
+  });
+
   test("another context opens nothing, in any of its parts", async (rig) => {
     const provider = rig.provider();
     const { encrypted } = await provider.generateDataKey("pii", CONTEXT);
@@ -161,6 +180,8 @@ export function keyProviderContract(
       assertEquals(await codeOf(branch), "decryption_failed", foreign);
       const rewrap = () => provider.rewrapKey(foreign, wrapped, CONTEXT, OTHER);
       assertEquals(await codeOf(rewrap), "decryption_failed", foreign);
+      const wrap = () => provider.wrapKey(foreign, new Uint8Array(32), CONTEXT);
+      assertEquals(await codeOf(wrap), "decryption_failed", foreign);
     }
     assertEquals(rig.calls(), before);
   });
@@ -219,7 +240,57 @@ export function keyProviderContract(
     assertEquals(textOf(await worker().cipher.decrypt(IDENTITY, after.message)), "after");
   });
 
-  if (!service) return;
+  if (!service) {
+    test("is not rotated, and says so", async (rig) => {
+      const provider = rig.provider();
+      const { keyId, rotation } = await provider.metadata("pii");
+      assertEquals([rotation.automatic, rotation.onDemandLeft], [false, 0]);
+      assertEquals(await codeOf(() => provider.rotateNow(keyId)), "rotation_not_supported");
+    });
+    return;
+  }
+
+  test("rotateNow: what the old version wrapped still opens, and the new one wraps", async (rig) => {
+    const provider = rig.provider();
+    const before = await provider.metadata("pii");
+    const described = await provider.describe("pii");
+    assertEquals({ ...before, ...described }, before, "the description and more");
+    assertEquals(before.spec, "AES-256");
+    assert(Date.parse(before.createdAt ?? "") <= Date.now());
+    assertEquals(before.rotation.last, null);
+    const old = await provider.generateDataKey("pii", CONTEXT);
+    const wrapped = await provider.generateWrappedKey(before.keyId, CONTEXT);
+    const key = await provider.unwrapKey(before.keyId, wrapped, CONTEXT);
+
+    const version = await provider.rotateNow(before.keyId);
+    const reader = rig.provider();
+    const after = await reader.metadata("pii");
+    assertEquals(after.keyId, before.keyId);
+    assert(Date.parse(after.rotation.last ?? "") >= Date.parse(before.createdAt ?? ""));
+    if (version !== null) assertEquals([before.version, after.version, version], ["1", "2", "2"]);
+    assertEquals(await reader.decryptDataKey(old.encrypted, CONTEXT), old.plaintext);
+    assertEquals(await reader.unwrapKey(before.keyId, wrapped, CONTEXT), key);
+    const made = await provider.generateDataKey("pii", CONTEXT);
+    assertEquals(await reader.decryptDataKey(made.encrypted, CONTEXT), made.plaintext);
+    const general = await reader.metadata("general");
+    assertEquals(general.rotation.last, null, "and no other class's key is rotated");
+  });
+
+  test("rotateNow: asked for once, whatever comes back; a foreign key and no permission refused", async (rig) => {
+    const provider = rig.provider();
+    const { keyId } = await provider.metadata("pii");
+    await rig.withLostRotation(async (unlucky) => {
+      assertEquals(await codeOf(() => unlucky.rotateNow(keyId)), "kms_unavailable");
+    });
+    assertEquals(await rig.rotations(), 1);
+    for (const [foreign] of rig.foreign) {
+      const code = await codeOf(() => provider.rotateNow(foreign));
+      assertEquals(code, "kms_key_unusable", foreign);
+    }
+    rig.deny?.();
+    assertEquals(await codeOf(() => rig.provider().rotateNow(keyId)), "kms_access_denied");
+    assertEquals(await rig.rotations(), 1);
+  });
 
   test("faults: kms_unavailable within the deadline, and well again afterwards", async (rig) => {
     const healthy = rig.provider();

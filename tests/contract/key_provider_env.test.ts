@@ -9,5 +9,7 @@ keyProviderContract("env", () =>
     calls: () => 0,
     faults: [],
     withFault: () => Promise.reject(new Error("there is no service")),
+    withLostRotation: () => Promise.reject(new Error("there is no service")),
+    rotations: () => 0,
     close: () => Promise.resolve(),
   }), { service: false });

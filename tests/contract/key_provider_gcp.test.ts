@@ -2,6 +2,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import type { GcpConfig } from "../../functions-shared/config-gcp.ts";
 import { GcpKeyProvider } from "../../functions-shared/keys/providers/gcp/provider.ts";
 import { type LocalGcp, startLocalGcp } from "../../local/gcp/mod.ts";
+import { ALL_PERMISSIONS } from "../../local/gcp/types.ts";
 import type { RestFault } from "../../local/rest/faults.ts";
 import { TestClock } from "./support.ts";
 import { PEM } from "../unit/support/environment.ts";
@@ -85,6 +86,15 @@ keyProviderContract("gcp", async (): Promise<Rig> => {
       return Promise.resolve();
     },
     rotate: (dataClass) => Promise.resolve(void gcp.rotate(KEYS[dataClass])),
+    withLostRotation: async (work) => {
+      gcp.faults.set([{ operation: "CreateCryptoKeyVersion", effect: { kind: "drop_after" } }]);
+      try {
+        await work(provider());
+      } finally {
+        gcp.faults.clear();
+      }
+    },
+    rotations: () => gcp.versions(KEYS.pii) - 1,
     deny: () => gcp.setPermissions([]),
     expireCredentials: () => gcp.expireTokens(),
     close: () => gcp.close(),
@@ -187,6 +197,34 @@ test("metadata: state and number of the version that wraps", async (gcp) => {
   gcp.setState("app-pii", 2, "DESTROY_SCHEDULED");
   const later = { ...described, state: "PendingDeletion", version: "2" };
   assertEquals(await provider.describe("pii"), later);
+});
+
+test("rotation by the service: whether, when next, and when last", async (gcp, clock) => {
+  const provider = new GcpKeyProvider(gcpConfig(gcp), LIMITS);
+  const none = { automatic: false, next: null, last: null, onDemandLeft: null };
+  assertEquals((await provider.metadata("pii")).rotation, none);
+  gcp.setRotation("app-pii", 90);
+  const next = new Date(clock.now() + 90 * 86_400_000).toISOString();
+  gcp.rotate("app-pii");
+  const last = new Date(clock.now()).toISOString();
+  const { rotation } = await provider.metadata("pii");
+  assertEquals(rotation, { automatic: true, next, last, onDemandLeft: null });
+});
+
+test("a version that takes its time to be made becomes the primary when it is", async (gcp) => {
+  const provider = new GcpKeyProvider(gcpConfig(gcp), LIMITS);
+  const pending = {
+    kind: "status",
+    status: 400,
+    body: { error: { code: 400, status: "FAILED_PRECONDITION", message: "PENDING_GENERATION" } },
+  } as const;
+  gcp.faults.set([{ operation: "UpdateCryptoKeyPrimaryVersion", effect: pending, times: 1 }]);
+  assertEquals(await provider.rotateNow(gcp.keyName("app-pii")), "2");
+  assertEquals((await provider.describe("pii")).version, "2");
+  gcp.setPermissions(ALL_PERMISSIONS.filter((name) => name !== "cloudkms.cryptoKeys.update"));
+  const code = await codeOf(() => provider.rotateNow(gcp.keyName("app-pii")));
+  assertEquals(code, "kms_access_denied");
+  assertEquals((await provider.describe("pii")).version, "2", "a version alone changes nothing");
 });
 
 test("a checksum that the service did not verify counts as no answer", async (gcp) => {

@@ -71,6 +71,15 @@ keyProviderContract("vault", async (): Promise<Rig> => {
     },
     disable: (dataClass) => Promise.resolve(vault.deleteKey(KEYS[dataClass])),
     rotate: (dataClass) => Promise.resolve(void vault.rotate(KEYS[dataClass])),
+    withLostRotation: async (work) => {
+      vault.faults.set([{ operation: "RotateKey", effect: { kind: "drop_after" } }]);
+      try {
+        await work(provider());
+      } finally {
+        vault.faults.clear();
+      }
+    },
+    rotations: () => vault.versions(KEYS.pii) - 1,
     deny: () => vault.setPolicy("suite", {}),
     expireCredentials: () => vault.revokeTokens(),
     close: () => vault.close(),
@@ -191,6 +200,32 @@ test("a version below the key's minimum is unusable, and usable again when that 
   vault.setMinDecryptionVersion("app-pii", 1);
   assertEquals(await open(), plaintext);
   assertEquals((await provider.describe("pii")).version, "2");
+});
+
+test("rotation by the engine: whether, when next, and when last", async (vault, clock) => {
+  const provider = new VaultKeyProvider(vaultConfig(vault), LIMITS);
+  const none = { automatic: false, next: null, last: null, onDemandLeft: null };
+  assertEquals((await provider.metadata("pii")).rotation, none);
+  vault.setAutoRotate("app-pii", 86_400);
+  vault.rotate("app-pii");
+  // The engine keeps whole seconds.
+  const rotated = Math.floor(clock.now() / 1000) * 1000;
+  const last = new Date(rotated).toISOString();
+  const next = new Date(rotated + 86_400_000).toISOString();
+  const { rotation } = await provider.metadata("pii");
+  assertEquals(rotation, { automatic: true, next, last, onDemandLeft: null });
+});
+
+test("a policy that may not rotate is told so, and still encrypts", async (vault) => {
+  const provider = new VaultKeyProvider(vaultConfig(vault), LIMITS);
+  const { keyId } = await provider.describe("pii");
+  const path = `${vault.mount}/keys/app-pii/rotate`;
+  vault.setPolicy("no-rotation", { [path]: ["deny"] });
+  vault.setRole({ policies: ["default", "suite", "no-rotation"] });
+  const weak = new VaultKeyProvider(vaultConfig(vault), LIMITS);
+  assertEquals(await codeOf(() => weak.rotateNow(keyId)), "kms_access_denied");
+  assertEquals(vault.versions("app-pii"), 1);
+  assertEquals((await weak.generateDataKey("pii", CONTEXT)).plaintext.length, 32);
 });
 
 test("a sealed Vault is unavailable, in the deployment guide's words", async (vault) => {

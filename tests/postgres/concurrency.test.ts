@@ -4,7 +4,15 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import postgres from "postgres";
 import { startCluster } from "./cluster.ts";
 import { createHostedDatabase, HOSTED_OWNER } from "./hosted.ts";
-import { branchKeyRecords, card, healthEntry, newVersion, rpc, STORE_ACTOR } from "./rpc.ts";
+import {
+  branchKeyRecords,
+  card,
+  healthEntry,
+  MESSAGE,
+  newVersion,
+  rpc,
+  STORE_ACTOR,
+} from "./rpc.ts";
 import { migrations } from "./schema.ts";
 
 const CONNECTIONS = 16;
@@ -319,6 +327,44 @@ Deno.test("concurrent callers on Postgres", async (t) => {
         assertEquals((await rotate(version, id)).rotated, true);
       }));
       assertEquals(await epoch(), before + ids.length);
+    });
+
+    await t.step("a version is retired or has messages, whoever comes first", async () => {
+      const id = "general:retired";
+      let version = newVersion();
+      await rpc(service, "kms_branch_key_create", [
+        branchKeyRecords({ "branch-key-id": id }, version),
+      ]);
+      const owners = await together(CALLS, newUser);
+      for (let round = 0; round < 6; round++) {
+        const old = version.replace("branch:version:", "");
+        const { active } = await rotate(version, id);
+        version = active.version ?? "";
+        const message = { field: "number", message: MESSAGE, branch_key_id: id };
+        const ciphertexts = [{ ...message, branch_key_version: old }];
+        const outcomes = await together(CALLS, async (index) => {
+          if (index === round) {
+            const args = [STORE_ACTOR, id, old];
+            return (await rpc<{ outcome: string }>(service, "kms_branch_key_retire", args))
+              ?.outcome;
+          }
+          try {
+            const item = card(owners[index] ?? "", { ciphertexts });
+            return (await store([item])).results[0]?.outcome;
+          } catch (error) {
+            return (error as postgres.PostgresError).constraint_name;
+          }
+        });
+        const versions = await count(
+          `from kms.branch_keys where branch_key_id = '${id}' and version = '${old}'`,
+        );
+        const stored = await count(`from kms.ciphertexts where branch_key_version = '${old}'`);
+        const [outcome] = outcomes.splice(round, 1);
+        assertEquals(stored, outcomes.filter((one) => one === "created").length);
+        const refused = outcomes.filter((one) => one === "ciphertexts_branch_key_version_fkey");
+        assertEquals(stored + refused.length, CALLS - 1, outcomes.join());
+        assertEquals([outcome, versions], stored > 0 ? ["in_use", 1] : ["retired", 0]);
+      }
     });
 
     await t.step("reports about one region at once leave the latest time", async () => {

@@ -121,7 +121,7 @@ async function hosted(t: Deno.TestContext, cluster: Cluster, cli: SupabaseCli): 
       const statement of [
         "update kms.branch_keys set record = record",
         "delete from kms.branch_keys",
-        "truncate kms.branch_keys",
+        "truncate kms.branch_keys cascade",
       ]
     ) {
       const refused = await assertRejects(

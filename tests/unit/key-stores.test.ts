@@ -26,7 +26,7 @@ Deno.test("the first epoch is no news, a higher one is, once", async () => {
   const { state, read } = setting([7, 7, 8, 8]);
   const seen: number[] = [];
   for (let reads = 0; reads < 4; reads++) {
-    assertEquals(await read(), undefined);
+    assertEquals(await read(), []);
     seen.push(state.rotations);
   }
   assertEquals(seen, [0, 0, 1, 1]);

@@ -15,7 +15,7 @@ import {
   wrapDataKeyRawAes,
 } from "../../message/mod.ts";
 import { hkdfSha512 } from "../../message/primitives.ts";
-import type { KeyDescription, KeyProvider, RegionReport } from "../key-provider.ts";
+import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../key-provider.ts";
 import type { GeneratedDataKey } from "../keyring.ts";
 
 const KEY_NAMESPACE = "env";
@@ -103,19 +103,28 @@ export class EnvKeyProvider implements KeyProvider {
     from: EncryptionContext,
     to: EncryptionContext,
   ): Promise<Uint8Array> {
-    const { name, key } = this.#keys[this.#classOf(keyId)];
     const plaintext = await this.unwrapKey(keyId, wrapped, from);
     try {
-      return toBlob(wrapDataKeyRawAes({
-        wrappingKey: key,
-        keyNamespace: KEY_NAMESPACE,
-        keyName: name,
-        dataKey: plaintext,
-        encryptionContext: to,
-      }));
+      return await this.wrapKey(keyId, plaintext, to);
     } finally {
       plaintext.fill(0);
     }
+  }
+
+  // deno-lint-ignore require-await -- a key id that is none of ours is a rejection
+  async wrapKey(
+    keyId: string,
+    plaintext: Uint8Array,
+    context: EncryptionContext,
+  ): Promise<Uint8Array> {
+    const { name, key } = this.#keys[this.#classOf(keyId)];
+    return toBlob(wrapDataKeyRawAes({
+      wrappingKey: key,
+      keyNamespace: KEY_NAMESPACE,
+      keyName: name,
+      dataKey: plaintext,
+      encryptionContext: context,
+    }));
   }
 
   async unwrapKey(
@@ -139,6 +148,21 @@ export class EnvKeyProvider implements KeyProvider {
       multiRegion: false,
       region: undefined,
     });
+  }
+
+  async metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    return {
+      ...await this.describe(dataClass),
+      description: "derived from ENCRYPTION_KEY",
+      createdAt: null,
+      spec: "AES-256",
+      rotation: { automatic: false, next: null, last: null, onDemandLeft: 0 },
+    };
+  }
+
+  /** Another `ENCRYPTION_KEY` is another key: nothing that the old one wrapped opens under it. */
+  rotateNow(): Promise<never> {
+    return Promise.reject(new SuiteError("rotation_not_supported"));
   }
 
   regions(): Readonly<Record<string, RegionReport>> {

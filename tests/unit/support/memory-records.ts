@@ -14,14 +14,17 @@ export const ACTOR: Actor = {
 /** Branch key records in memory; creates and rotates as the table's functions do. */
 export class MemoryRecords implements BranchKeyRecords {
   readonly stored = new Map<string, BranchKeyRecord>();
+  /** Records once more, under another provider, by the same names. */
+  readonly copies = new Map<string, BranchKeyRecord>();
   /** Every set of records that was offered, stored or not. */
   readonly offered: (readonly BranchKeyRecord[])[] = [];
   reads = 0;
 
-  async get(branchKeyId: string, type: string): Promise<BranchKeyRecord | undefined> {
+  async get(branchKeyId: string, type: string): Promise<readonly BranchKeyRecord[]> {
     this.reads++;
     await Promise.resolve();
-    return this.stored.get(`${branchKeyId} ${type}`);
+    const name = `${branchKeyId} ${type}`;
+    return [this.stored.get(name), this.copies.get(name)].filter((record) => record !== undefined);
   }
 
   async create(records: readonly BranchKeyRecord[]) {
@@ -38,7 +41,10 @@ export class MemoryRecords implements BranchKeyRecords {
     await Promise.resolve();
     const id = records[0]?.["branch-key-id"] ?? "";
     const rotated = this.of(id, "branch:ACTIVE").version === expectedVersion;
-    if (rotated) { for (const record of records) this.put(record); }
+    if (rotated) {
+      for (const record of records) this.put(record);
+      this.copies.delete(`${id} branch:ACTIVE`);
+    }
     return { rotated, active: this.of(id, "branch:ACTIVE") };
   }
 

@@ -19,6 +19,7 @@ const UNUSABLE = new Set([
   "NotFoundException",
   "InvalidKeyUsageException",
   "LimitExceededException",
+  "UnsupportedOperationException",
   // The configured alias, key ARN or role is none.
   "InvalidArnException",
   "ValidationException",

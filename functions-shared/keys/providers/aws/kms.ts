@@ -19,6 +19,13 @@ export interface KmsKeyMetadata {
   readonly arn: string;
   readonly state: string;
   readonly multiRegion: boolean;
+  /** Where rotations are asked for: a multi-region key has one primary, any other key only its region. */
+  readonly primaryRegion: string;
+  readonly description: string;
+  /** ISO 8601; null when KMS does not say. */
+  readonly createdAt: string | null;
+  /** As KMS names it; SYMMETRIC_DEFAULT is AES-256 in GCM. */
+  readonly spec: string;
 }
 
 export class Kms {
@@ -45,7 +52,7 @@ export class Kms {
     context: EncryptionContext,
     signal: AbortSignal,
   ): Promise<{ plaintext: Uint8Array; ciphertext: Uint8Array; keyArn: string }> {
-    const answer = await this.#send(
+    const answer = await this.send(
       region,
       signal,
       (client, sdk, options) =>
@@ -73,7 +80,7 @@ export class Kms {
     context: EncryptionContext,
     signal: AbortSignal,
   ): Promise<{ ciphertext: Uint8Array; keyArn: string }> {
-    const answer = await this.#send(
+    const answer = await this.send(
       region,
       signal,
       (client, sdk, options) =>
@@ -100,7 +107,7 @@ export class Kms {
     context: EncryptionContext,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
-    const answer = await this.#send(
+    const answer = await this.send(
       region,
       signal,
       (client, sdk, options) =>
@@ -117,6 +124,31 @@ export class Kms {
     return verified32Bytes(answer.Plaintext);
   }
 
+  /** 32 bytes that were not made by KMS. */
+  async encrypt(
+    region: string,
+    keyArn: string,
+    plaintext: Uint8Array,
+    context: EncryptionContext,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const answer = await this.send(
+      region,
+      signal,
+      (client, sdk, options) =>
+        client.send(
+          new sdk.EncryptCommand({
+            KeyId: keyArn,
+            Plaintext: plaintext,
+            EncryptionContext: { ...context },
+          }),
+          options,
+        ),
+    );
+    verifiedKeyArn(answer.KeyId, keyArn, region);
+    return verifiedBlob(answer.CiphertextBlob);
+  }
+
   /** The same plaintext under another context of the same key, without leaving KMS. */
   async reEncrypt(
     region: string,
@@ -126,7 +158,7 @@ export class Kms {
     to: EncryptionContext,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
-    const answer = await this.#send(
+    const answer = await this.send(
       region,
       signal,
       (client, sdk, options) =>
@@ -146,7 +178,7 @@ export class Kms {
   }
 
   async describeKey(region: string, keyId: string, signal: AbortSignal): Promise<KmsKeyMetadata> {
-    const { KeyMetadata: key } = await this.#send(
+    const { KeyMetadata: key } = await this.send(
       region,
       signal,
       (client, sdk, options) => client.send(new sdk.DescribeKeyCommand({ KeyId: keyId }), options),
@@ -155,6 +187,10 @@ export class Kms {
       arn: verifiedKeyArn(key?.Arn, keyId, region),
       state: key?.KeyState ?? "Unknown",
       multiRegion: key?.MultiRegion ?? false,
+      primaryRegion: key?.MultiRegionConfiguration?.PrimaryKey?.Region ?? region,
+      description: key?.Description ?? "",
+      createdAt: key?.CreationDate?.toISOString() ?? null,
+      spec: key?.KeySpec ?? "Unknown",
     };
   }
 
@@ -163,7 +199,8 @@ export class Kms {
     await Promise.all([import("@aws-sdk/client-kms"), this.#credentials.get()]);
   }
 
-  async #send<Output>(
+  /** One call of the SDK in a region. */
+  async send<Output>(
     region: string,
     abortSignal: AbortSignal,
     call: (client: KMSClient, sdk: Sdk, options: { abortSignal: AbortSignal }) => Promise<Output>,

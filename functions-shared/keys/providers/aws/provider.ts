@@ -7,15 +7,23 @@ import { DATA_CLASSES, type DataClass } from "../../../data-class.ts";
 import { SuiteError } from "../../../errors.ts";
 import type { EncryptedDataKey, EncryptionContext } from "../../../message/mod.ts";
 import { type Metrics, NO_METRICS } from "../../../telemetry/metrics.ts";
-import type { DeadRegion, KeyDescription, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type {
+  DeadRegion,
+  KeyDescription,
+  KeyMetadata,
+  KeyProvider,
+  RegionReport,
+} from "../../key-provider.ts";
 import type { GeneratedDataKey } from "../../keyring.ts";
 import { SingleFlight } from "../../single-flight.ts";
 import { formatKeyArn, type KeyArn, keyArnIn, keyIdIn, parseKeyArn } from "./arn.ts";
 import type { AwsClock } from "./client-options.ts";
 import { type AwsCredentials, CredentialSource, stsAssumeRole } from "./credentials.ts";
 import { type AttemptReport, Failover } from "./failover.ts";
+import { isExpiredCredentials } from "./errors.ts";
 import { Kms } from "./kms.ts";
 import { Regions, type ShareRegionHealth } from "./regions.ts";
+import { rotateOnDemand, rotationOf, UNKNOWN_ROTATION } from "./rotation.ts";
 
 /** Provider id of data keys wrapped by KMS (AWS Encryption SDK specification, aws-kms-keyring.md). */
 const PROVIDER_ID = "aws-kms";
@@ -61,6 +69,7 @@ export class AwsKeyProvider implements KeyProvider {
   readonly #stsRegions: Regions;
   readonly #failover: Failover;
   readonly #aliasTargets: ReadonlyMap<DataClass, SingleFlight<string>>;
+  readonly #timeoutMs: number;
   #account: string | undefined;
 
   constructor(config: AwsConfig, options: AwsProviderOptions) {
@@ -77,6 +86,7 @@ export class AwsKeyProvider implements KeyProvider {
     const attemptSignal = () => AbortSignal.timeout(options.attemptTimeoutMs);
     this.#config = config;
     this.#account = config.accountId;
+    this.#timeoutMs = options.timeoutMs;
     this.#regions = new Regions(names, {
       ...circuit,
       probe: (region) => this.#probe(region, attemptSignal),
@@ -222,6 +232,20 @@ export class AwsKeyProvider implements KeyProvider {
     );
   }
 
+  async wrapKey(
+    keyId: string,
+    plaintext: Uint8Array,
+    context: EncryptionContext,
+  ): Promise<Uint8Array> {
+    const arn = parseKeyArn(keyId);
+    if (arn === undefined || !await this.#isOurs(arn)) throw new SuiteError("decryption_failed");
+    return await this.#call(
+      "Encrypt",
+      keyId,
+      (region, id, signal) => this.#kms.encrypt(region, id, plaintext, context, signal),
+    );
+  }
+
   async unwrapKey(
     keyId: string,
     wrapped: Uint8Array,
@@ -234,6 +258,52 @@ export class AwsKeyProvider implements KeyProvider {
   async describe(dataClass: DataClass): Promise<KeyDescription> {
     const { arn, state, multiRegion } = await this.#describe(dataClass);
     return { keyId: arn, state, multiRegion, region: parseKeyArn(arn)?.region };
+  }
+
+  async metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    const { arn, state, multiRegion, description, createdAt, spec } = await this.#describe(
+      dataClass,
+    );
+    return {
+      ...{ keyId: arn, state, multiRegion, region: parseKeyArn(arn)?.region },
+      description: description || null,
+      createdAt,
+      spec: spec === "SYMMETRIC_DEFAULT" ? "AES-256" : spec,
+      rotation: await this.#call(
+        "GetKeyRotationStatus",
+        arn,
+        (region, keyId, signal) => rotationOf(this.#kms, region, keyId, signal),
+      ).catch((error) => {
+        // The role need not have the permissions that only administration uses.
+        if (error instanceof SuiteError && error.code === "kms_access_denied") {
+          return UNKNOWN_ROTATION;
+        }
+        throw error;
+      }),
+    };
+  }
+
+  /** Each one that KMS does counts against 25 for life: one attempt, in the primary's region alone. */
+  async rotateNow(keyId: string): Promise<string | null> {
+    const arn = parseKeyArn(keyId);
+    if (arn === undefined || !await this.#isOurs(arn)) throw new SuiteError("kms_key_unusable");
+    const { primaryRegion } = await this.#call(
+      "DescribeKey",
+      keyId,
+      (region, id, signal) => this.#kms.describeKey(region, id, signal),
+    );
+    const primary = keyArnIn(primaryRegion, arn);
+    if (primary === undefined) throw new SuiteError("kms_key_unusable");
+    await this.#kms.prepare();
+    const signal = AbortSignal.timeout(this.#timeoutMs);
+    const rotate = () => rotateOnDemand(this.#kms, primaryRegion, primary, signal);
+    // Expired credentials are a refusal: nothing was done.
+    await rotate().catch((error) => {
+      if (!isExpiredCredentials(error.cause)) throw error;
+      return rotate();
+    });
+    // KMS rotates in the background, and its versions have no numbers.
+    return null;
   }
 
   #describe(dataClass: DataClass) {
@@ -259,19 +329,23 @@ export class AwsKeyProvider implements KeyProvider {
     );
   }
 
-  /**
-   * The ARN comes from a stored message, which an attacker may have written: only keys of our own
-   * account and regions are asked, as in the specification's discovery filter.
-   */
   async #requireOurs(arn: KeyArn | undefined, ciphertext: Uint8Array): Promise<KeyArn> {
     if (
       arn === undefined || ciphertext.length === 0 || ciphertext.length > MAX_CIPHERTEXT_BYTES ||
-      arn.account !== await this.#trustedAccount() ||
-      !this.#regions.names.some((region) => keyArnIn(region, arn) !== undefined)
+      !await this.#isOurs(arn)
     ) {
       throw new SuiteError("decryption_failed");
     }
     return arn;
+  }
+
+  /**
+   * The ARN comes from a stored message, which an attacker may have written: only keys of our own
+   * account and regions are asked, as in the specification's discovery filter.
+   */
+  async #isOurs(arn: KeyArn): Promise<boolean> {
+    return arn.account === await this.#trustedAccount() &&
+      this.#regions.names.some((region) => keyArnIn(region, arn) !== undefined);
   }
 
   /** In the best region that holds the key, under its name there. */

@@ -15,9 +15,16 @@ import { type JsonAnswer, member } from "../rest/json-call.ts";
 /** A request that was damaged on its way: Google asks for a limited number of further attempts. */
 const DAMAGED = /crc32c|checksum/i;
 
+export type GcpOperation =
+  | "Encrypt"
+  | "Decrypt"
+  | "GetCryptoKey"
+  | "CreateCryptoKeyVersion"
+  | "UpdateCryptoKeyPrimaryVersion";
+
 /** `keyId`: of the key that was called. */
 export function gcpFailure(
-  operation: "Encrypt" | "Decrypt" | "GetCryptoKey",
+  operation: GcpOperation,
   keyId: string,
   { status, body }: JsonAnswer,
 ): ServiceFailure {
@@ -32,6 +39,8 @@ export function gcpFailure(
     case "NOT_FOUND":
       return keyNotFound(key);
     case "FAILED_PRECONDITION":
+      // A version in a security module takes its time to be made.
+      if (operation === "UpdateCryptoKeyPrimaryVersion") return unavailable("not enabled yet");
       return keyUnusable(key);
     case "INVALID_ARGUMENT":
       if (DAMAGED.test(String(member(error, "message")))) return unavailable("damaged request");

@@ -1,7 +1,7 @@
 /** Keys in Google Cloud KMS: one symmetric key a class, all in the configured key ring. */
 import type { GcpConfig } from "../../../config-gcp.ts";
 import type { DataClass } from "../../../data-class.ts";
-import type { KeyDescription } from "../../key-provider.ts";
+import type { KeyDescription, KeyMetadata } from "../../key-provider.ts";
 import { Attempts, type AttemptsOptions } from "../rest/attempts.ts";
 import type { TokenSource } from "../rest/token-source.ts";
 import {
@@ -9,7 +9,7 @@ import {
   WrappingKeyProvider,
   type WrappingService,
 } from "../rest/wrapping-provider.ts";
-import { CloudKms } from "./cloud-kms.ts";
+import { CloudKms, type CryptoKeyMetadata } from "./cloud-kms.ts";
 import { GCP_KEYS } from "./names.ts";
 import { gcpTokens } from "./tokens.ts";
 
@@ -81,7 +81,47 @@ class KeyRing implements WrappingService {
 
   async describe(dataClass: DataClass): Promise<KeyDescription> {
     const keyId = this.keyId(dataClass);
-    const key = await this.#call("GetCryptoKey", (limit) => this.#kms.get(keyId, limit));
+    return this.#description(keyId, await this.#get(keyId));
+  }
+
+  async metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    const keyId = this.keyId(dataClass);
+    const key = await this.#get(keyId);
+    return {
+      ...this.#description(keyId, key),
+      description: null,
+      createdAt: key.createdAt,
+      spec: key.algorithm === "GOOGLE_SYMMETRIC_ENCRYPTION" ? "AES-256" : key.algorithm,
+      rotation: {
+        automatic: key.rotates,
+        next: key.nextRotation,
+        last: key.version === "1" ? null : key.versionCreatedAt,
+        onDemandLeft: null,
+      },
+    };
+  }
+
+  /** Two steps, as Cloud KMS has no rotation of its own; a version without the second one does nothing. */
+  async rotate(keyId: string): Promise<string> {
+    const create = (limit: AbortSignal) => this.#kms.createVersion(keyId, limit);
+    const version = await this.#attempts.call({
+      operation: "CreateCryptoKeyVersion",
+      attempt: create,
+      prepare: () => this.#tokens.get(),
+      repeatable: false,
+    });
+    await this.#call(
+      "UpdateCryptoKeyPrimaryVersion",
+      (limit) => this.#kms.setPrimary(keyId, version, limit),
+    );
+    return version;
+  }
+
+  #get(keyId: string): Promise<CryptoKeyMetadata> {
+    return this.#call("GetCryptoKey", (limit) => this.#kms.get(keyId, limit));
+  }
+
+  #description(keyId: string, key: CryptoKeyMetadata): KeyDescription {
     return {
       keyId,
       state: STATES[key.state] ?? key.state,

@@ -33,6 +33,8 @@ export interface AttemptedCall<T> {
   readonly prepare?: () => Promise<unknown>;
   /** The client's: when it hangs up, the work ends. */
   readonly signal?: AbortSignal | undefined;
+  /** Whether what was done may be done again by another attempt. Default true. */
+  readonly repeatable?: boolean;
 }
 
 export class Attempts {
@@ -53,8 +55,11 @@ export class Attempts {
    * @throws {SuiteError} kms_unavailable when no attempt was answered in time; otherwise what the service
    *   refused with, and what `prepare` throws.
    */
-  async call<T>({ operation, attempt, prepare, signal }: AttemptedCall<T>): Promise<T> {
-    const { maxAttempts, timeoutMs, attemptTimeoutMs, now } = this.#options;
+  async call<T>(
+    { operation, attempt, prepare, signal, repeatable = true }: AttemptedCall<T>,
+  ): Promise<T> {
+    const { timeoutMs, attemptTimeoutMs, now } = this.#options;
+    const maxAttempts = repeatable ? this.#options.maxAttempts : 1;
     const deadline = now() + timeoutMs;
     let failure: unknown;
     let renewed = false;

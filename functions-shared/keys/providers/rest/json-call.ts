@@ -4,10 +4,18 @@ import { unavailable } from "./failure.ts";
 /** The largest answer of either service, key metadata with many versions, is far below. */
 const MAX_ANSWER_BYTES = 256 * 1024;
 
+/** What a Date can hold, milliseconds around the epoch. */
+const MAX_TIME = 8.64e15;
+
 export interface JsonRequest {
   readonly method: "GET" | "POST";
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
+  /**
+   * Deno's fetch sends a request again, by itself, when a connection that it kept ends without an answer;
+   * but not one whose body is a stream. Default false.
+   */
+  readonly onceOnly?: boolean;
   readonly signal: AbortSignal;
 }
 
@@ -18,9 +26,15 @@ export interface JsonAnswer {
 }
 
 /** @throws {ServiceFailure} transient, for an answer out of bounds; and what `fetch` throws. */
-export async function callJson(url: string, request: JsonRequest): Promise<JsonAnswer> {
+export async function callJson(
+  url: string,
+  { onceOnly = false, ...request }: JsonRequest,
+): Promise<JsonAnswer> {
+  const stream = onceOnly
+    ? { body: new Blob([request.body ?? ""]).stream(), duplex: "half" as const }
+    : {};
   // A redirect would carry the credentials and the key to where the configuration did not say.
-  return await readJsonAnswer(await fetch(url, { ...request, redirect: "manual" }));
+  return await readJsonAnswer(await fetch(url, { ...request, ...stream, redirect: "manual" }));
 }
 
 /** @throws {ServiceFailure} transient, for an answer out of bounds. */
@@ -62,6 +76,13 @@ export function textMember(json: unknown, name: string): string {
   const value = member(json, name);
   if (typeof value !== "string") throw unavailable(`the answer has no ${name}`);
   return value;
+}
+
+/** ISO 8601 of a member that is a time, as text or in seconds since the epoch; null of any other. */
+export function timeMember(json: unknown, name: string): string | null {
+  const value = member(json, name);
+  const time = typeof value === "number" ? value * 1000 : Date.parse(String(value));
+  return Math.abs(time) <= MAX_TIME ? new Date(time).toISOString() : null;
 }
 
 /** @throws {ServiceFailure} transient, when the member is no whole number of 0 or more. */

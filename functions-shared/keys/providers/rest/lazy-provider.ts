@@ -4,7 +4,7 @@
  */
 import type { DataClass } from "../../../data-class.ts";
 import type { EncryptedDataKey, EncryptionContext } from "../../../message/mod.ts";
-import type { KeyDescription, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../../key-provider.ts";
 import type { GeneratedDataKey } from "../../keyring.ts";
 import type { KeyNames } from "./key-names.ts";
 
@@ -61,16 +61,33 @@ export class LazyKeyProvider implements KeyProvider {
     return await (await this.#provider()).rewrapKey(keyId, wrapped, from, to);
   }
 
+  async wrapKey(
+    keyId: string,
+    plaintext: Uint8Array,
+    context: EncryptionContext,
+  ): Promise<Uint8Array> {
+    return await (await this.#provider()).wrapKey(keyId, plaintext, context);
+  }
+
   async unwrapKey(
     keyId: string,
     wrapped: Uint8Array,
     context: EncryptionContext,
+    signal?: AbortSignal,
   ): Promise<Uint8Array> {
-    return await (await this.#provider()).unwrapKey(keyId, wrapped, context);
+    return await (await this.#provider()).unwrapKey(keyId, wrapped, context, signal);
   }
 
   async describe(dataClass: DataClass): Promise<KeyDescription> {
     return await (await this.#provider()).describe(dataClass);
+  }
+
+  async metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    return await (await this.#provider()).metadata(dataClass);
+  }
+
+  async rotateNow(keyId: string): Promise<string | null> {
+    return await (await this.#provider()).rotateNow(keyId);
   }
 
   /** Only AWS has regions to report. */

@@ -12,7 +12,7 @@ import {
   serializeEncryptionContext,
 } from "../../../message/mod.ts";
 import { randomBytes } from "../../../message/primitives.ts";
-import type { KeyDescription, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../../key-provider.ts";
 import type { GeneratedDataKey } from "../../keyring.ts";
 import { unavailable } from "./failure.ts";
 import type { KeyNames } from "./key-names.ts";
@@ -45,6 +45,9 @@ export interface WrappingService {
     signal?: AbortSignal,
   ): Promise<Uint8Array>;
   describe(dataClass: DataClass): Promise<KeyDescription>;
+  metadata(dataClass: DataClass): Promise<KeyMetadata>;
+  /** Answers the new version. */
+  rotate(keyId: string): Promise<string>;
 }
 
 const VERSION = /^[1-9]\d{0,9}$/;
@@ -114,7 +117,7 @@ export class WrappingKeyProvider implements KeyProvider {
   async generateWrappedKey(keyId: string, context: EncryptionContext): Promise<Uint8Array> {
     const plaintext = randomBytes(DATA_KEY_BYTES);
     try {
-      return await this.#wrap(keyId, plaintext, context);
+      return await this.wrapKey(keyId, plaintext, context);
     } finally {
       plaintext.fill(0);
     }
@@ -128,29 +131,13 @@ export class WrappingKeyProvider implements KeyProvider {
   ): Promise<Uint8Array> {
     const plaintext = await this.unwrapKey(keyId, wrapped, from);
     try {
-      return await this.#wrap(keyId, plaintext, to);
+      return await this.wrapKey(keyId, plaintext, to);
     } finally {
       plaintext.fill(0);
     }
   }
 
-  async unwrapKey(
-    keyId: string,
-    wrapped: Uint8Array,
-    context: EncryptionContext,
-  ): Promise<Uint8Array> {
-    return await this.#unwrap(keyId, { ciphertext: wrapped }, context);
-  }
-
-  describe(dataClass: DataClass): Promise<KeyDescription> {
-    return this.#service.describe(dataClass);
-  }
-
-  regions(): Readonly<Record<string, RegionReport>> {
-    return {};
-  }
-
-  async #wrap(
+  async wrapKey(
     keyId: string,
     plaintext: Uint8Array,
     context: EncryptionContext,
@@ -158,6 +145,32 @@ export class WrappingKeyProvider implements KeyProvider {
     if (!this.#service.owns(keyId)) throw new SuiteError("decryption_failed");
     const authenticated = serializeEncryptionContext(context);
     return (await this.#service.wrap(keyId, plaintext, authenticated)).ciphertext;
+  }
+
+  async unwrapKey(
+    keyId: string,
+    wrapped: Uint8Array,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<Uint8Array> {
+    return await this.#unwrap(keyId, { ciphertext: wrapped }, context, signal);
+  }
+
+  describe(dataClass: DataClass): Promise<KeyDescription> {
+    return this.#service.describe(dataClass);
+  }
+
+  metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    return this.#service.metadata(dataClass);
+  }
+
+  async rotateNow(keyId: string): Promise<string | null> {
+    if (!this.#service.owns(keyId)) throw new SuiteError("kms_key_unusable");
+    return await this.#service.rotate(keyId);
+  }
+
+  regions(): Readonly<Record<string, RegionReport>> {
+    return {};
   }
 
   async #unwrap(

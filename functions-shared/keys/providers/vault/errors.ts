@@ -15,11 +15,12 @@ import { type JsonAnswer, member } from "../rest/json-call.ts";
 
 /** Decryption under a version below the key's `min_decryption_version`. */
 const TOO_OLD = "ciphertext or signature version is disallowed by policy (too old)";
-const NO_KEY = "encryption key not found";
+/** Of encryptions "encryption key not found". */
+const NO_KEY = "key not found";
 /** Newer Vaults answer it with 400, older ones with 500. */
 const WRONG_TAG = "cipher: message authentication failed";
 
-export type TransitOperation = "Encrypt" | "Decrypt" | "ReadKey";
+export type TransitOperation = "Encrypt" | "Decrypt" | "ReadKey" | "RotateKey";
 
 /** `key`: name of the key that was called. 403 is for the caller, who knows the token. */
 export function vaultFailure(

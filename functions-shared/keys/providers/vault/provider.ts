@@ -1,7 +1,7 @@
 /** Keys in Vault's Transit engine: one symmetric key a class, all in the configured namespace and mount. */
 import type { VaultConfig } from "../../../config-vault.ts";
 import type { DataClass } from "../../../data-class.ts";
-import type { KeyDescription } from "../../key-provider.ts";
+import type { KeyDescription, KeyMetadata } from "../../key-provider.ts";
 import { SingleFlight } from "../../single-flight.ts";
 import { Attempts, type AttemptsOptions } from "../rest/attempts.ts";
 import {
@@ -85,8 +85,42 @@ class TransitMount implements WrappingService {
   }
 
   async describe(dataClass: DataClass): Promise<KeyDescription> {
-    const key = this.#config.keys[dataClass];
-    const { version } = await this.#read(key);
+    return this.#description(dataClass, await this.#read(this.#config.keys[dataClass]));
+  }
+
+  async metadata(dataClass: DataClass): Promise<KeyMetadata> {
+    const key = await this.#read(this.#config.keys[dataClass]);
+    const { autoRotateSeconds, versionCreatedAt, version } = key;
+    const automatic = autoRotateSeconds > 0;
+    const next = automatic && versionCreatedAt !== null
+      ? new Date(Date.parse(versionCreatedAt) + autoRotateSeconds * 1000).toISOString()
+      : null;
+    return {
+      ...this.#description(dataClass, key),
+      description: null,
+      createdAt: key.createdAt,
+      spec: key.type === "aes256-gcm96" ? "AES-256" : key.type,
+      rotation: {
+        automatic,
+        next,
+        last: version === "1" ? null : versionCreatedAt,
+        onDemandLeft: null,
+      },
+    };
+  }
+
+  async rotate(keyId: string): Promise<string> {
+    const key = this.#nameOf(keyId);
+    await this.#attempts.call({
+      operation: "RotateKey",
+      attempt: (limit) => this.#transit.rotate(key, limit),
+      prepare: () => this.#tokens.get(),
+      repeatable: false,
+    });
+    return (await this.#read(key)).version;
+  }
+
+  #description(dataClass: DataClass, { version }: TransitKey): KeyDescription {
     const keyId = this.keyId(dataClass);
     return { keyId, state: "Enabled", multiRegion: false, region: undefined, version };
   }
