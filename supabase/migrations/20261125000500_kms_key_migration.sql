@@ -17,6 +17,9 @@ as $$
         'version', o.version, 'created_at', o.created_at, 'in_use', exists (
           select from kms.ciphertexts as c
           where c.branch_key_id = p_branch_key_id and c.branch_key_version = o.version
+        ) or exists (
+          select from kms.legacy_keys as l
+          where l.branch_key_id = p_branch_key_id and l.branch_key_version = o.version
         )
       ) order by o.created_at desc, o.version)
       from (
@@ -65,8 +68,13 @@ begin
   if not found then
     return jsonb_build_object('outcome', 'not_found', 'rows', 0);
   end if;
-  select count(*) into v_rows from kms.ciphertexts
-  where branch_key_id = p_branch_key_id and branch_key_version = p_version;
+  select count(*) into v_rows from (
+    select from kms.ciphertexts
+    where branch_key_id = p_branch_key_id and branch_key_version = p_version
+    union all
+    select from kms.legacy_keys
+    where branch_key_id = p_branch_key_id and branch_key_version = p_version
+  ) as m;
   if kms.branch_key_record(p_branch_key_id, 'branch:ACTIVE') ->> 'version'
     = 'branch:version:' || p_version
   then

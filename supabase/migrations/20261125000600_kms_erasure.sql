@@ -174,6 +174,7 @@ language plpgsql volatile set search_path = ''
 as $$
 declare
   v_erased jsonb;
+  v_legacy bigint;
   v_answers bigint;
   v_keys record;
   v_id uuid;
@@ -200,10 +201,13 @@ begin
   );
   delete from public.payment_methods where user_id = p_owner_id;
   delete from public.encrypted_records where user_id = p_owner_id;
+  delete from kms.legacy_rows where user_id = p_owner_id;
+  get diagnostics v_legacy = row_count;
   v_answers := kms.forget_answers(p_owner_id);
   select * into v_keys from kms.destroy_branch_keys(p_owner_id);
   v_erased := v_erased || jsonb_build_object(
-    'idempotency_answers', v_answers, 'branch_key_records', v_keys.o_records
+    'legacy_rows', v_legacy, 'idempotency_answers', v_answers,
+    'branch_key_records', v_keys.o_records
   );
 
   if not p_always and not exists (

@@ -96,8 +96,8 @@ select is_empty(
   'every RPC is security definer'
 );
 select is(
-  (select count(*)::integer from suite_functions where nspname = 'public'), 32,
-  'there are 32 RPCs'
+  (select count(*)::integer from suite_functions where nspname = 'public'), 72,
+  'there are 72 RPCs'
 );
 
 -- ── Row level security ─────────────────────────────────────────────────────────────────────────

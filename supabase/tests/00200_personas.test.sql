@@ -1,7 +1,7 @@
 -- Every persona, every table, every verb, every RPC: what is refused is refused with 42501.
 begin;
 \ir support/personas.psql
-select plan(512);
+select plan(937);
 
 -- Rows to be refused, so that no test passes for want of one.
 select :as_service_role;

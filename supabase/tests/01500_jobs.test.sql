@@ -158,7 +158,8 @@ select is(
 );
 
 select public.kms_branch_key_create(pg_temp.branch_key(k.id, k.n, true))
-from (values ('pii', 1), ('general:aaaaaaaa-0000-4000-8000-00000000000a', 2)) as k (id, n);
+from (values ('pii', 1), ('general', 1), ('general:aaaaaaaa-0000-4000-8000-00000000000a', 2)) as k (id, n);
+select pg_temp.rotate('general', 2, 1);
 select pg_temp.store(
   pg_temp.sealed(11, 'pii', 'pii', 1), pg_temp.sealed(12, 'pii', 'pii', 1),
   pg_temp.sealed(13, 'pii', 'pii', 1),
@@ -207,7 +208,7 @@ select is(
   array[pg_temp.rows(:'first'), pg_temp.rows(:'second')], array['11 12', '13'],
   'the rows are stale, and each is handed out once'
 );
-select is(:'first'::jsonb -> 'epoch', '2', 'with the epoch of the keys');
+select is(:'first'::jsonb -> 'epoch', '3', 'with the epoch of the keys');
 select is(
   (:'first'::jsonb #> '{chunk,rows,0}') - 'hash', jsonb_build_object(
     'table_name', 'encrypted_records', 'record_id', pg_temp.nth(11), 'field', 'data',

@@ -93,7 +93,7 @@ select is(answer -> 'proof', 'null', 'a new erasure is not signed yet') from don
 select is(
   answer -> 'erasure' -> 'erased',
   '{"payment_methods": 2, "records": 1, "ciphertexts": 3, "card_fingerprints": 2,
-    "idempotency_answers": 2, "branch_key_records": 7}', 'it counts what went'
+    "idempotency_answers": 2, "branch_key_records": 7, "legacy_rows": 0}', 'it counts what went'
 ) from done;
 select is(
   answer -> 'erasure' -> 'branch_keys', jsonb_build_array(
@@ -162,7 +162,7 @@ select is(pg_temp.erase(:owner, 'again'), answer, 'the same again is the same er
 select is(
   pg_temp.erase(:nobody) -> 'erasure' -> 'erased',
   '{"payment_methods": 0, "records": 0, "ciphertexts": 0, "card_fingerprints": 0,
-    "idempotency_answers": 0, "branch_key_records": 0}', 'of nobody it is recorded that there is nothing'
+    "idempotency_answers": 0, "branch_key_records": 0, "legacy_rows": 0}', 'of nobody it is recorded that there is nothing'
 );
 reset role;
 select is(pg_temp.epoch() - epoch, 1::bigint, 'neither counts an epoch') from before;
@@ -228,7 +228,7 @@ select throws_ok(
   'branch_key_record_immutable', format('an erasure opens no other key: %s', k)
 ) from unnest(array['payment', :stranger_key]) as k;
 select throws_ok(
-  'truncate kms.branch_keys', 'KM403', 'branch_key_record_immutable', 'nor lets the table be emptied'
+  'truncate kms.branch_keys cascade', 'KM403', 'branch_key_record_immutable', 'nor lets the table be emptied'
 );
 select set_config('kms.erasing_owner', '', true);
 select throws_ok(
@@ -298,7 +298,7 @@ select results_eq(
      from kms.erasures e join kms.audit_log a on (a.chain_day, a.seq) = (e.audit_day, e.audit_seq)
      where e.purpose is null $$,
   $$ select '{"payment_methods": 2, "records": 0, "ciphertexts": 2, "card_fingerprints": 2,
-         "branch_key_records": 3}'::jsonb,
+         "branch_key_records": 3, "legacy_rows": 0}'::jsonb,
        null::text, 'user.erase', 'system', session_user::text collate "default", 'auth' $$,
   'with the counts, and an audit entry of its own; who had nothing leaves none'
 );

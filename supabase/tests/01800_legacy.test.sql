@@ -8,7 +8,7 @@ language sql as $$
   select (jsonb_build_object(
     'key_id', 'default', 'id', pg_temp.nth(900), 'message', pg_temp.message(900),
     'kms_key_arn', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1',
-    'branch_key_id', 'payment', 'branch_key_version', '1',
+    'branch_key_id', null, 'branch_key_version', null,
     'fingerprint', repeat('a', 64), 'source', 'aws'
   ) || p_overrides)::text
 $$;

@@ -52,6 +52,7 @@ const NOTHING = {
   card_fingerprints: 0,
   idempotency_answers: 0,
   branch_key_records: 0,
+  legacy_rows: 0,
 };
 const OWNER_SCOPE = {
   KMS_PAYMENT_BRANCH_KEY_SCOPE: "owner",
@@ -122,6 +123,7 @@ test("with keys per class the ciphertext goes, and a proof says so", async () =>
     card_fingerprints: 2,
     idempotency_answers: 2,
     branch_key_records: 0,
+    legacy_rows: 0,
   });
   assertEquals(erasure.branch_keys, []);
   assertEquals([erasure.actor.actor_type, erasure.actor.actor_id], ["secret_key", "default"]);

@@ -92,6 +92,7 @@ Deno.test("erasures on Postgres", async (t) => {
           card_fingerprints: 1,
           idempotency_answers: 0,
           branch_key_records: 3,
+          legacy_rows: 0,
         },
         action: "user.erase",
         actor_type: "system",

@@ -117,6 +117,7 @@ async function migrated(t: Deno.TestContext, major: string, create: () => Promis
             card_fingerprints: 1,
             idempotency_answers: 0,
             branch_key_records: 0,
+            legacy_rows: 0,
           },
         );
       },

@@ -22,7 +22,10 @@ create table kms.legacy_keys (
       check (source in ('aws', 'gcp', 'vault', 'env', 'inline')),
   created_at timestamptz not null default clock_timestamp(),
   created_by text not null
-    constraint legacy_keys_created_by_is_short check (length(created_by) between 1 and 128)
+    constraint legacy_keys_created_by_is_short check (length(created_by) between 1 and 128),
+  constraint legacy_keys_branch_key_version_fkey
+    foreign key (branch_key_id, branch_key_version)
+    references kms.branch_keys (branch_key_id, version)
 );
 
 comment on table kms.legacy_keys is
@@ -39,6 +42,12 @@ comment on column kms.legacy_keys.fingerprint is
 comment on column kms.legacy_keys.source is 'Where it was read from.';
 comment on column kms.legacy_keys.created_at is 'When it was imported.';
 comment on column kms.legacy_keys.created_by is 'Who imported it.';
+
+comment on constraint legacy_keys_branch_key_version_fkey on kms.legacy_keys is
+  'The version its message hangs on is not retired while the key is there.';
+
+create index legacy_keys_by_branch_key on kms.legacy_keys (branch_key_id, branch_key_version);
+comment on index kms.legacy_keys_by_branch_key is 'Serves the foreign key.';
 
 alter table kms.legacy_keys enable row level security;
 
