@@ -25,13 +25,9 @@ export async function runJob(api: AdminApi, job: Job, options: RunOptions): Prom
   const pause = options.pause ?? sleep;
   let latest = job;
   const see = (seen: Job) => {
-    // Answers overtake each other.
-    if (
-      seen.status === "running" &&
-      (latest.status !== "running" || workedOf(seen) < workedOf(latest))
-    ) {
-      return;
-    }
+    // Answers overtake each other, and every worker hears of the end.
+    if (latest.status !== "running") return;
+    if (seen.status === "running" && workedOf(seen) < workedOf(latest)) return;
     latest = seen;
     options.onProgress(seen);
   };

@@ -9,7 +9,8 @@ import { given, pageOptions, periodOptions } from "../options.ts";
 import { columnsOf, facts, nextPage, table } from "../text.ts";
 
 const ENTRY_COLUMNS = [
-  ...["day", "seq", "action", "outcome", "error_code", "actor_id", "owner_id", "record_id"],
+  ...["day", "seq", "occurred_at", "action", "outcome", "error_code", "actor_id"],
+  ...["owner_id", "record_id"],
 ];
 
 interface ListOptions extends Period {

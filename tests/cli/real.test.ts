@@ -125,15 +125,17 @@ test("reencrypt: a row that somebody changed is a failure with a name, and the r
 
 test("audit: anchors, an export, a valid trail, and the place where one is not", async () => {
   const { anchors } = await done(["audit", "anchors"]);
-  assertEquals(anchors.map((one: { day: string }) => one.day), [LONG_AGO, LATELY]);
+  // A third one when this runs at midnight.
+  assertEquals(anchors.slice(0, 2).map(({ day }: { day: string }) => day), [LONG_AGO, LATELY]);
   const kept = privateFile(JSON.stringify({ anchors }));
   const whole = await done(["audit", "verify", "--anchors", kept]);
-  assertEquals([whole.valid, whole.faults, whole.days], [true, [], 3]);
+  assertEquals([whole.valid, whole.faults], [true, []]);
+  assert(whole.days >= 3 && whole.entries > 6);
 
   const { dataDir } = await stackOfOperator();
-  const exported = async (day: string) => {
-    const out = join(dataDir, `audit-${day}.ndjson`);
-    const args = ["audit", "export", "--from", day, "--out", out];
+  const exported = async (from: string, to = from) => {
+    const out = join(dataDir, `audit-${from}.ndjson`);
+    const args = ["audit", "export", "--from", from, "--to", to, "--out", out];
     const { file, entries } = await done(args);
     const text = await Deno.readTextFile(out);
     const lines = text.trimEnd().split("\n").map((line) => JSON.parse(line));
@@ -143,7 +145,7 @@ test("audit: anchors, an export, a valid trail, and the place where one is not",
     return lines;
   };
   assertEquals((await exported(LATELY)).map(({ seq }) => seq), [1, 2, 3]);
-  const actions = new Set((await exported(daysAgo(0))).map(({ action }) => action));
+  const actions = new Set((await exported(daysAgo(1), daysAgo(0))).map(({ action }) => action));
   for (const one of ["branch_key.rotate", "branch_key.retire", "job.row", "audit.verify"]) {
     assert(actions.has(one), `${one} is not in ${[...actions]}`);
   }
@@ -318,7 +320,18 @@ test("migrate-provider: there, back, there again and finished, while everything 
   );
   assertEquals(holders, [{ provider: "env" }]);
   await allReadable();
-  assertEquals((await keyOf()).provider, "env");
+
+  const { provider, keyId } = await keyOf();
+  assertEquals(provider, "env");
+  const newMaterial = ["rotate", "--target", "kms-key", "--class", "payment", "--confirm", keyId];
+  await refused(newMaterial, 5, "rotation_not_supported");
+  await done(["rotate"]);
+  assertEquals((await done(["reencrypt"])).failed, 0);
+  const now = await sql<{ provider: string }>(
+    "select distinct kms.provider_of(kms_key_arn) as provider from kms.ciphertexts",
+  );
+  assertEquals(now, [{ provider: "env" }]);
+  await allReadable();
 });
 
 test("import-key and import-rows: a key through stdin, and the rows that it opens", async () => {
