@@ -47,7 +47,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "runtime",
-    files: /^functions-shared\/(runtime|legacy-key-sources)\.ts$/,
+    files: /^functions-shared\/(runtime\.ts$|assembly\/)/,
     imports: [
       ...BELOW_USE_CASES,
       ...USE_CASES,
