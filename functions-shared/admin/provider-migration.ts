@@ -52,7 +52,7 @@ export interface MigrationStore {
     copies: readonly RecordCopy[],
   ): Promise<void>;
   /** Exchanges records and copies, towards where the present step goes. */
-  swap(from: ProviderName, to: ProviderName, limit: number): Promise<void>;
+  swap(actor: Actor, from: ProviderName, to: ProviderName, limit: number): Promise<void>;
   confirm(
     from: ProviderName,
     to: ProviderName,
@@ -123,9 +123,9 @@ export class ProviderMigration {
     if (step === "finish") await this.#confirm(from, to);
     else {
       // What has a copy moves even while a provider is down; only then are others copied.
-      if (step !== "prepare") await this.#store.swap(from, to, SWAP_LIMIT);
+      if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
       await this.#copy(actor, from, to);
-      if (step !== "prepare") await this.#store.swap(from, to, SWAP_LIMIT);
+      if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
     }
     const left = await this.#store.status(step);
     if (left === undefined || left.remaining > 0 || step === "prepare" || step === "switch") {
