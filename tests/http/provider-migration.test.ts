@@ -179,8 +179,8 @@ test("a step that does not follow, or between providers that are none, is refuse
   for (
     const [body, errors] of [
       [{ from: "aws", to: "aws", step: "prepare" }, at("/to", "same_provider")],
-      [{ from: "aws", to: "azure", step: "prepare" }, at("/to", "wrong_type")],
-      [{ from: "aws", to: "gcp", step: "jump" }, at("/step", "wrong_type")],
+      [{ from: "aws", to: "azure", step: "prepare" }, at("/to", "unknown_value")],
+      [{ from: "aws", to: "gcp", step: "jump" }, at("/step", "unknown_value")],
       [{ from: "aws", to: "gcp" }, at("/step", "missing_field")],
     ] as const
   ) {
