@@ -201,12 +201,12 @@ test("a step that does not follow, or between providers that are none, is refuse
     409,
     "migration_conflict",
   );
-  // A new branch key has no copy yet.
+  // New branch keys, the class's and the owner's, have no copies yet.
   await storeRecord(stack, userId, "pii");
   const early = await migrate({ from: "aws", to: "gcp", step: "switch" });
   assertProblem(early, 409, "migration_incomplete", at("/step", "incomplete"));
   const { data } = (await admin("GET", "/provider/migration")).body as unknown as { data: Report };
-  assertEquals([data.step, data.remaining], ["prepare", 1]);
+  assertEquals([data.step, data.remaining], ["prepare", 2]);
   await whole("aws", "gcp", "back");
   assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["aws"], []]);
   assertEquals(
@@ -232,6 +232,15 @@ test("with two copies either provider serves, and a migration can be taken back"
     for (const id of ids) await revealRecord(stack, userId, id);
     await storeRecord(stack, userId, "pii");
   };
+  vault.setSealed(true);
+  const sealed = await admin("POST", "/provider/migrate", {
+    from: "aws",
+    to: "vault",
+    step: "prepare",
+  });
+  assertProblem(sealed, 503, "kms_unavailable", [{ pointer: "/step", code: "branch_key_failed" }]);
+  await serves();
+  vault.setSealed(false);
   await whole("aws", "vault", "prepare");
   stack.aws.faults.set([{ service: "kms", effect: { kind: "refuse" } }]);
   await serves();
