@@ -193,7 +193,8 @@ language sql as $$
   ) ->> 'confirmed')::integer
 $$;
 create function pg_temp.swap() returns text
-language sql as $$ select public.kms_migration_swap('aws', 'vault', 100) ->> 'swapped' $$;
+language sql as $$
+  select public.kms_migration_swap(pg_temp.actor(), 'aws', 'vault', 100) ->> 'swapped' $$;
 create function pg_temp.end_of(p_step text) returns text
 language sql as $$
   select public.kms_migration_end(pg_temp.actor(), 'aws', 'vault', p_step) ->> 'ended'
@@ -306,7 +307,7 @@ select results_eq(
   'select outcome, error_code, count(*)::integer from kms.audit_log where action like ''provider.%''
    group by 1, 2 order by 1, 2',
   $$ values ('failure', 'migration_conflict', 5), ('failure', 'migration_incomplete', 3),
-       ('success', null, 9) $$, 'each step is audited, and each that was refused'
+       ('success', null, 12) $$, 'each step and exchange is audited, and each that was refused'
 );
 
 -- ── What never changes otherwise ───────────────────────────────────────────────────────────────

@@ -16,11 +16,16 @@ function setting(fates: Readonly<Record<string, Fate>> = {}) {
   const state = {
     asked: [] as string[],
     ended: [] as unknown[],
+    noted: [] as unknown[],
     token: "token" as string | undefined,
     retirement: { outcome: "retired", rows: 0 } as Retirement,
   };
   const store: KeyAdminStore = {
     branchKey: () => Promise.resolve(undefined),
+    rotationFailed: (_actor, dataClass, id, error) => {
+      state.noted.push([dataClass, id, error]);
+      return Promise.resolve();
+    },
     retire: () => Promise.resolve(state.retirement),
     beginRotation: () => Promise.resolve(state.token),
     endRotation: (_actor, dataClass, token, _keyId, error) => {
@@ -64,13 +69,15 @@ Deno.test("who loses the first race is told, and rotates nothing", async () => {
 });
 
 Deno.test("what was rotated is told even when a later one fails", async () => {
-  const { keys } = setting({ payment: "rotated", pii: "kms_unavailable", general: "lost" });
+  const { state, keys } = setting({ payment: "rotated", pii: "kms_unavailable", general: "lost" });
   const { rotated: done, failed } = await keys.rotateBranchKeys(ACTOR, undefined, undefined);
   assertEquals(done as unknown, [rotated("payment")]);
   assertEquals(failed.map(({ branch_key_id, code }) => [branch_key_id, code]), [
     ["pii", "kms_unavailable"],
     ["general", "rotation_conflict"],
   ]);
+  // The database notes lost races itself.
+  assertEquals(state.noted, [["pii", "pii", "kms_unavailable"]]);
 });
 
 Deno.test("an owner's branch keys alone, and none is no success", async () => {
