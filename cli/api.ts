@@ -44,6 +44,12 @@ export interface Migration {
   readonly direct_rows?: number;
 }
 
+export interface TestedConfig {
+  readonly healthy: boolean;
+  /** Whether it could not open what is in use: it would not be stored. */
+  readonly locks_out: boolean;
+}
+
 export interface Verification {
   readonly valid: boolean;
   readonly days: number;
@@ -158,7 +164,7 @@ export class AdminApi {
 
   // Configuration
   config = () => this.#get<Record<string, unknown>>("/config");
-  testConfig = (settings: unknown) => this.#post<{ healthy: boolean }>("/config/test", settings);
+  testConfig = (settings: unknown) => this.#post<TestedConfig>("/config/test", settings);
   setConfig = (settings: unknown) =>
     this.#client.data<Record<string, unknown>>("PUT", `${ADMIN}/config`, {
       body: settings,

@@ -25,7 +25,7 @@ export function configCommand(program: Command, host: Host): void {
       return {
         document: tested,
         text: facts(tested),
-        exit: tested.healthy ? EXIT.ok : EXIT.negative,
+        exit: tested.healthy && !tested.locks_out ? EXIT.ok : EXIT.negative,
       };
     }));
   host.command(config, "set", "test a configuration and save it when it works")

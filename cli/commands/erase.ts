@@ -22,9 +22,11 @@ export function eraseCommand(program: Command, host: Host): void {
       return { document: proof, text: facts(proof) };
     }));
   host.command(program, "verify-erasure", "whether a proof is this suite's, and what it states")
-    .addArgument(new Argument("<file>", "the proof; - for stdin"))
+    .addArgument(
+      new Argument("<file>", "the proof, alone or in the JSON that it came in; - for stdin"),
+    )
     .action(host.action<unknown, [string]>(async (session, _options, path) => {
-      const proof = (await textOrStdin(path, session.io)).trim();
+      const proof = proofIn(await textOrStdin(path, session.io));
       const found = await (await session.admin()).verifyErasure(proof);
       return {
         document: found,
@@ -32,4 +34,18 @@ export function eraseCommand(program: Command, host: Host): void {
         exit: found.valid ? EXIT.ok : EXIT.negative,
       };
     }));
+}
+
+/** By itself, as `erase --json` printed it, or as the route answered it. */
+function proofIn(text: string): string {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return text.trim();
+  }
+  const { data, proof } = (json ?? {}) as { data?: { proof?: unknown } | null; proof?: unknown };
+  const found = typeof json === "string" ? json : proof ?? data?.proof;
+  if (typeof found === "string") return found;
+  throw usage("there is no proof in this JSON");
 }

@@ -23,11 +23,12 @@ export function jobsCommand(program: Command, host: Host): void {
       const job = await (await session.admin()).job(id);
       return { document: job, text: facts(job), exit: exitOf(job) };
     }));
-  host.command(jobs, "cancel", "end a job; rows that it has done stay done")
+  host.command(jobs, "cancel", "end a job; rows that it has done stay done; 1 when it had ended")
     .addArgument(idArgument())
     .action(host.action<unknown, [string]>(async (session, _options, id) => {
       const job = await (await session.admin()).cancel(id);
-      return { document: job, text: `${job.id} is ${job.status}` };
+      const exit = job.status === "cancelled" ? EXIT.ok : EXIT.negative;
+      return { document: job, text: `${job.id} is ${job.status}`, exit };
     }));
   withPage(host.command(jobs, "failures", "rows that a job could not re-encrypt, and why"))
     .addArgument(idArgument())

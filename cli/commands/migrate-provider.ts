@@ -6,8 +6,9 @@ import { type Command, Option } from "commander";
 import type { AdminApi, Migration, MigrationStep } from "../api.ts";
 import { CliError, EXIT, usage } from "../errors.ts";
 import type { Host } from "../host.ts";
+import type { Io } from "../io.ts";
 import { patiently } from "../patience.ts";
-import { facts } from "../text.ts";
+import { facts, printable } from "../text.ts";
 
 const PROVIDERS = ["aws", "gcp", "vault", "env"];
 const STEPS: readonly MigrationStep[] = ["prepare", "switch", "finish", "back"];
@@ -63,6 +64,7 @@ back     write under the old one again`,
       for (const step of steps) {
         last = await complete(api, { from, to, step }, (line) => io.err(line), io.interrupted);
       }
+      if (steps.at(-1) !== "prepare") await tellWhoWrites(api, options.back ? from : to, io);
       const hints = [
         ...steps.at(-1) === "switch"
           ? ["both providers serve now. To end it: --step finish. To return: --back"]
@@ -75,6 +77,23 @@ back     write under the old one again`,
       ];
       return { document: last, text: [facts(last ?? {}), ...hints].join("\n") };
     }));
+}
+
+/** A migration moves what is there; who wraps the keys to come is a matter of the configuration. */
+async function tellWhoWrites(api: AdminApi, wanted: string, io: Io): Promise<void> {
+  let provider: unknown;
+  try {
+    ({ provider } = await api.config());
+  } catch (error) {
+    // The step is done, and this was no part of it.
+    if (error instanceof CliError) return;
+    throw error;
+  }
+  if (provider === wanted) return;
+  io.err(
+    `new branch keys and versions are still wrapped by ${printable(String(provider))}: ` +
+      `make ${wanted} the provider (config set, or KMS_PROVIDER)`,
+  );
 }
 
 /** Repeats a step, which works in portions, until nothing remains. */

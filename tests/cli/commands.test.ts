@@ -1,7 +1,7 @@
 /** Every command: the request it makes, what it prints, and how it ends. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { privateFile } from "./cli.ts";
-import { type FakeSuite, withSuite } from "./fake-suite.ts";
+import { type FakeSuite, problem, withSuite } from "./fake-suite.ts";
 
 const JOB = "11111111-1111-4111-8111-111111111111";
 const USER = "22222222-2222-4222-8222-222222222222";
@@ -102,6 +102,14 @@ const CASES: readonly Case[] = [
     text: /^1{8}-\S+ is cancelled$/m,
   },
   {
+    args: ["jobs", "cancel", JOB],
+    route: `POST /kms-admin/jobs/${JOB}/cancel`,
+    body: {},
+    data: job,
+    text: /^1{8}-\S+ is completed$/m,
+    code: 1,
+  },
+  {
     args: ["jobs", "failures", JOB],
     route: `GET /kms-admin/jobs/${JOB}/failures`,
     query: { limit: "50" },
@@ -128,6 +136,14 @@ const CASES: readonly Case[] = [
     body: settings,
     data: { provider: "vault", healthy: false, classes: { pii: { error: "kms_access_denied" } } },
     text: /^classes\.pii\.error +kms_access_denied$/m,
+    code: 1,
+  },
+  {
+    args: ["config", "test", privateFile(JSON.stringify(settings))],
+    route: "POST /kms-admin/config/test",
+    body: settings,
+    data: { provider: "vault", healthy: true, classes: {}, locks_out: true },
+    text: /^locks_out +true$/m,
     code: 1,
   },
   {
@@ -206,13 +222,6 @@ const CASES: readonly Case[] = [
     data: null,
     text: /^no migration is under way$/m,
   },
-  {
-    args: ["migrate-provider", "--from", "aws", "--to", "vault", "--back"],
-    route: "POST /kms-admin/provider/migrate",
-    body: { from: "aws", to: "vault", step: "back" },
-    data: { from: "aws", to: "vault", step: "back", branch_keys: 3, remaining: 0 },
-    text: /^step +back$/m,
-  },
 ];
 
 async function answered(suite: FakeSuite, one: Case, flags: readonly string[]) {
@@ -266,14 +275,23 @@ Deno.test("kms migrate-provider: prepares until nothing remains, switches, and s
     });
     const args = ["migrate-provider", "--from", "aws", "--to", "vault"];
     const route = "POST /kms-admin/provider/migrate";
+    const steps = () => suite.seen.flatMap(({ body }) => body ? [body] : []);
+    const asked = (step: string) => ({ from: "aws", to: "vault", step });
     suite.on(route, at("prepare", 2), at("prepare", 0), at("switch", 0));
+    suite.on("GET /kms-admin/config", { provider: "vault" });
     const done = await suite.run([...args, "--json"]);
     assertEquals(done.json(), at("switch", 0));
-    assertEquals(
-      suite.seen.map(({ body }) => (body as { step: string }).step),
-      ["prepare", "prepare", "switch"],
-    );
+    assertEquals(steps(), [asked("prepare"), asked("prepare"), asked("switch")]);
     assertMatch(done.stderr, /^prepare: 1 of 3 branch keys\nprepare: 3 of 3/m);
+    assert(!done.stderr.includes("still wrapped"));
+
+    suite.on(route, at("back", 0));
+    const back = await suite.run([...args, "--back"]);
+    assertEquals([back.code, steps().at(-1)], [0, asked("back")]);
+    assertMatch(back.stdout, /^step +back$/m);
+    assertMatch(back.stderr, /still wrapped by vault: make aws the provider/);
+    suite.on("GET /kms-admin/config", () => problem(503, "database_unavailable", "Gone"));
+    assertEquals((await suite.run([...args, "--back"])).code, 0, "the step itself is done");
 
     suite.on(route, at("prepare", 1));
     const stuck = await suite.run(args);

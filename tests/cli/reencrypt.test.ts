@@ -5,6 +5,7 @@ import { runJob } from "../../cli/run-job.ts";
 import { AdminApi } from "../../cli/api.ts";
 import { Client } from "../../cli/client.ts";
 import { type FakeSuite, KEY, problem, success, withSuite } from "./fake-suite.ts";
+import { startKms } from "./process.ts";
 
 const ID = "11111111-1111-4111-8111-111111111111";
 const RUN = `POST /kms-admin/jobs/${ID}/run`;
@@ -137,22 +138,18 @@ Deno.test("reencrypt: Ctrl-C in the middle of a call ends the process, and not t
       await over.promise;
       return success(jobAt(100));
     });
-    const main = new URL("../../cli/main.ts", import.meta.url).pathname;
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", main, "reencrypt", "--workers", "2", "--json"],
-      env: { KMS_API_URL: suite.url, KMS_SECRET_KEY: KEY },
-      stdin: "null",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    await called.promise;
-    child.kill("SIGINT");
-    const { code, stdout, stderr } = await child.output();
-    over.resolve();
-    assertEquals(code, 130);
-    const text = new TextDecoder();
-    assertEquals(JSON.parse(text.decode(stdout)).error.code, "interrupted");
-    assertStringIncludes(text.decode(stderr), `deno task kms -- jobs cancel ${ID}`);
+    const env = { KMS_API_URL: suite.url, KMS_SECRET_KEY: KEY };
+    const child = startKms(["reencrypt", "--workers", "2", "--json"], { env });
+    try {
+      await child.until(called.promise);
+      child.interrupt();
+      const { code, json, stderr } = await child.ended();
+      assertEquals([code, json().error.code], [130, "interrupted"], stderr);
+      assertStringIncludes(stderr, `deno task kms -- jobs cancel ${ID}`);
+    } finally {
+      // The server ends when its last answer is out.
+      over.resolve();
+    }
   }));
 
 Deno.test("runJob: waits through outages as it is told, and gives up when they do not end", () =>

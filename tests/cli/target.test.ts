@@ -4,6 +4,7 @@ import { findTarget } from "../../cli/target.ts";
 import { CliError } from "../../cli/errors.ts";
 import { kms, privateFile, type RunOptions } from "./cli.ts";
 import { KEY, withSuite } from "./fake-suite.ts";
+import { startKms } from "./process.ts";
 
 const NOWHERE = { dataDir: "/nowhere" };
 const URL_OF_PROJECT = "https://project.example";
@@ -120,17 +121,9 @@ Deno.test("target: a redirect is not followed, so the key stays where it was sen
   }));
 
 Deno.test("the command itself: dashes passed on by deno task, help, exit codes", async () => {
-  const main = new URL("../../cli/main.ts", import.meta.url).pathname;
-  const start = async (...args: string[]) => {
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", main, ...args],
-      env: { KMS_API_URL: "http://127.0.0.1:1", KMS_SECRET_KEY: KEY },
-      stdin: "null",
-    }).output();
-    const text = new TextDecoder();
-    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
-  };
-  const help = await start("--", "--help");
+  const env = { KMS_API_URL: "http://127.0.0.1:1", KMS_SECRET_KEY: KEY };
+  const start = (...args: string[]) => startKms(args, { env }).ended();
+  const help = await start("--help");
   assertEquals(help.code, 0);
   for (
     const name of [
@@ -139,7 +132,7 @@ Deno.test("the command itself: dashes passed on by deno task, help, exit codes",
     ]
   ) assertMatch(help.stdout, new RegExp(`^  ${name}\\b`, "m"));
   assertStringIncludes(help.stdout, "Exit codes: 0 done, 1 the answer is no");
-  const unreachable = await start("--", "health", "--json");
+  const unreachable = await start("health", "--json");
   assertEquals(unreachable.code, 4);
   assertEquals(JSON.parse(unreachable.stdout).error.code, "unreachable");
   assert(!`${unreachable.stdout}${unreachable.stderr}`.includes(KEY));

@@ -25,9 +25,9 @@ export const AMPLE_LIMITS = Object.fromEntries([
 
 let shared: Promise<Stack> | undefined;
 
-/** The stack of this test file, started by the first who asks and gone with the file. */
-export function sharedStack(): Promise<Stack> {
-  shared ??= startTestStack();
+/** The stack of this test file, started by the first who asks, as they ask, and gone with the file. */
+export function sharedStack(options: StackOptions = {}): Promise<Stack> {
+  shared ??= startTestStack(options);
   return shared;
 }
 
