@@ -27,12 +27,23 @@ function toViolation(issue: v.BaseIssue<unknown>, base: string): Violation {
   if (issue.kind === "schema" && issue.received === "undefined") {
     return { pointer, code: "missing_field", detail: "This field is required." };
   }
+  const choices = choicesOf(issue);
+  if (choices !== undefined) {
+    return { pointer, code: "unknown_value", detail: `must be one of ${choices}` };
+  }
   if (issue.kind === "schema") {
     return { pointer, code: "wrong_type", detail: "This field has the wrong type." };
   }
   // Messages of checks are written in our schemas as "code: constraint".
   const [code = "invalid", ...detail] = issue.message.split(": ");
   return { pointer, code, detail: detail.join(": ") };
+}
+
+/** Of a text that is none of a few words: the words, as the schema has them. */
+function choicesOf({ kind, input, expected }: v.BaseIssue<unknown>): string | undefined {
+  if (kind !== "schema" || typeof input !== "string" || expected === null) return undefined;
+  if (!/^\(?"[a-z_]+"( \| "[a-z_]+")*\)?$/.test(expected)) return undefined;
+  return expected.replace(/[()"]/g, "").split(" | ").join(", ");
 }
 
 /** Enough for `line1` and `track2`, too few for the groups of a card number. */

@@ -27,7 +27,8 @@ export type ClassReport =
 
 /** One thing wrapped under each wrapping key in use. */
 export interface KeysInUse {
-  readonly branch_keys: readonly BranchKeyRecord[];
+  /** Each a record; while keys move between providers also its copy, which serves as well. */
+  readonly branch_keys: readonly (readonly BranchKeyRecord[])[];
   readonly messages: readonly string[];
 }
 
@@ -75,7 +76,7 @@ async function tryClass(
     throw new SuiteError("decryption_failed");
   }
   // With the permissions and the contexts of real ones; its records are kept nowhere.
-  const store = branchKeys(keys, [provider], undefined);
+  const store = branchKeys(keys, [provider], []);
   (await store.active(dataClass, dataClass, signal)).branchKey.fill(0);
   return keyId;
 }
@@ -91,9 +92,9 @@ export async function lockedOut(
   signal: AbortSignal,
 ): Promise<readonly string[]> {
   const samples = [
-    ...inUse.branch_keys.map((record) => ({
-      by: nameOf(present, (one) => one.holds(record["kms-arn"] ?? "")),
-      open: (keys: CandidateKeys) => openRecord(keys, record, signal),
+    ...inUse.branch_keys.map((records) => ({
+      by: nameOf(present, (one) => one.holds(records[0]?.["kms-arn"] ?? "")),
+      open: (keys: CandidateKeys) => openRecord(keys, records, signal),
     })),
     ...inUse.messages.map((message) => ({
       by: "direct messages",
@@ -117,13 +118,14 @@ function nameOf(keys: CandidateKeys, which: (one: KeyProvider) => boolean): stri
 
 async function openRecord(
   keys: CandidateKeys,
-  record: BranchKeyRecord,
+  records: readonly BranchKeyRecord[],
   signal: AbortSignal,
 ): Promise<void> {
-  const { "branch-key-id": id = "", "aws-crypto-ec:data-class": named, type = "" } = record;
+  const { "branch-key-id": id = "", "aws-crypto-ec:data-class": named, type = "" } = records[0] ??
+    {};
   const dataClass = DATA_CLASSES.find((one) => one === named);
   if (dataClass === undefined) throw new SuiteError("decryption_failed");
-  const store = branchKeys(keys, keys.providers, record);
+  const store = branchKeys(keys, keys.providers, records);
   if (type === "beacon:ACTIVE") (await store.beacon(id, dataClass, signal)).fill(0);
   else {
     const { branchKey } = type === "branch:ACTIVE"
@@ -161,14 +163,14 @@ function parse(message: string) {
   }
 }
 
-/** A store that has one record, or none and makes its own. */
+/** A store that has one record and its copy, or none and makes its own. */
 function branchKeys(
   keys: CandidateKeys,
   readers: readonly KeyProvider[],
-  record: BranchKeyRecord | undefined,
+  stored: readonly BranchKeyRecord[],
 ): BranchKeyStore {
   const records: BranchKeyRecords = {
-    get: () => Promise.resolve(record === undefined ? [] : [record]),
+    get: () => Promise.resolve(stored),
     create: (made) => {
       const of = (type: string) => made.find((one) => one.type === type) ?? {};
       return Promise.resolve({ active: of("branch:ACTIVE"), beacon: of("beacon:ACTIVE") });

@@ -29,6 +29,13 @@ export interface Retirement {
 /** All methods throw `SuiteError` database_unavailable or internal_error, and audit what they do. */
 export interface KeyAdminStore {
   branchKey(id: string): Promise<BranchKeyInfo | undefined>;
+  /** A rotation of a branch key that did not get as far as the database. */
+  rotationFailed(
+    actor: Actor,
+    dataClass: DataClass,
+    branchKeyId: string,
+    error: ErrorCode,
+  ): Promise<void>;
   retire(actor: Actor, branchKeyId: string, version: string): Promise<Retirement>;
   /** The right to rotate a class's wrapping key, as a token; undefined while another caller has it. */
   beginRotation(

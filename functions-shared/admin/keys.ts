@@ -80,6 +80,10 @@ export class KeyAdministration {
       } catch (error) {
         if (!(error instanceof SuiteError)) throw error;
         if (error.code === "not_found") continue;
+        // The database itself notes that another came first.
+        if (error.code !== "rotation_conflict") {
+          await this.#store.rotationFailed(actor, each, id, error.code);
+        }
         if (rotated.length === 0) throw error;
         failed.push({ ...key, code: error.code });
       }

@@ -52,7 +52,7 @@ export interface MigrationStore {
     copies: readonly RecordCopy[],
   ): Promise<void>;
   /** Exchanges records and copies, towards where the present step goes. */
-  swap(from: ProviderName, to: ProviderName, limit: number): Promise<void>;
+  swap(actor: Actor, from: ProviderName, to: ProviderName, limit: number): Promise<void>;
   confirm(
     from: ProviderName,
     to: ProviderName,
@@ -110,7 +110,7 @@ export class ProviderMigration {
     to: ProviderName,
     step: MigrationStep,
   ): Promise<MigrationReport> {
-    this.#requireConfigured(from, to);
+    this.#require(from, to, step);
     const { outcome, ...begun } = await this.#store.step(actor, from, to, step);
     switch (outcome) {
       case "conflict":
@@ -123,9 +123,9 @@ export class ProviderMigration {
     if (step === "finish") await this.#confirm(from, to);
     else {
       // What has a copy moves even while a provider is down; only then are others copied.
-      if (step !== "prepare") await this.#store.swap(from, to, SWAP_LIMIT);
+      if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
       await this.#copy(actor, from, to);
-      if (step !== "prepare") await this.#store.swap(from, to, SWAP_LIMIT);
+      if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
     }
     const left = await this.#store.status(step);
     if (left === undefined || left.remaining > 0 || step === "prepare" || step === "switch") {
@@ -138,6 +138,8 @@ export class ProviderMigration {
 
   async #copy(actor: Actor, from: ProviderName, to: ProviderName): Promise<void> {
     const records = await this.#store.work(from, to, "copy", KEY_WORK_LIMIT);
+    if (records.length === 0) return;
+    this.#requireConfigured(from, to);
     const [old, other] = [this.#provider(from), this.#provider(to)];
     await this.#each(
       records,
@@ -183,23 +185,31 @@ export class ProviderMigration {
     if (failures.length > 0) throw failures[0];
   }
 
-  #requireConfigured(from: ProviderName, to: ProviderName): void {
+  /** Before the first thing is done: nothing is prepared towards what cannot be reached. */
+  #require(from: ProviderName, to: ProviderName, step: MigrationStep): void {
+    if (from === to) {
+      const detail = "must be another provider than from";
+      throw validationFailed([{ pointer: "/to", code: "same_provider", detail }]);
+    }
+    // The one that is left may be gone for good.
+    if (step === "finish") this.#requireConfigured(undefined, to);
+    else if (step === "back") this.#requireConfigured(from, undefined);
+    else this.#requireConfigured(from, to);
+    if (to === "env" && this.#isProduction) {
+      const detail = "must not be env in production";
+      throw validationFailed([{ pointer: "/to", code: "not_in_production", detail }]);
+    }
+  }
+
+  #requireConfigured(from: ProviderName | undefined, to: ProviderName | undefined): void {
     const violations = [{ pointer: "/from", name: from }, { pointer: "/to", name: to }]
-      .filter(({ name }) => !this.#providers.some((one) => one.name === name))
+      .filter(({ name }) => name !== undefined && !this.#providers.some((one) => one.name === name))
       .map(({ pointer }) => ({
         pointer,
         code: "provider_not_configured",
         detail: "must be a provider whose variables are set",
       }));
     if (violations.length > 0) throw validationFailed(violations);
-    if (from === to) {
-      const detail = "must be another provider than from";
-      throw validationFailed([{ pointer: "/to", code: "same_provider", detail }]);
-    }
-    if (to === "env" && this.#isProduction) {
-      const detail = "must not be env in production";
-      throw validationFailed([{ pointer: "/to", code: "not_in_production", detail }]);
-    }
   }
 
   #provider(name: ProviderName): KeyProvider {

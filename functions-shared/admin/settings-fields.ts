@@ -206,15 +206,19 @@ export function merge(stored: Variables, candidate: Candidate): Variables {
   );
 }
 
-/** An older revision once more; providers that it did not know stay, so that what they wrote is read. */
+/**
+ * An older revision once more; providers that it did not know stay, so that what they wrote is read. One
+ * that was removed since is the environment's again, as it was then.
+ */
 export function restore(
   stored: Variables,
   older: Variables,
   removed?: readonly ProviderName[],
 ): Variables {
-  const known = PROVIDERS.filter((provider) =>
-    Object.values(allOf(provider)).some((name) => name in older)
-  );
+  const known = PROVIDERS.filter((provider) => {
+    const names = Object.values(allOf(provider));
+    return names.some((name) => name in older) || !names.some((name) => stored[name]);
+  });
   const replaced = new Set([
     "KMS_PROVIDER",
     ...Object.values(COMMON),

@@ -1,12 +1,22 @@
 /** Administration of keys, on the database's functions. */
 import type { BranchKeyInfo, KeyAdminStore, Retirement } from "../admin/key-store.ts";
 import type { Rpc } from "./rpc.ts";
+import { auditLog } from "./stores.ts";
 
 export function keyAdminStore(rpc: Rpc): KeyAdminStore {
   return {
     async branchKey(id) {
       const args = { p_branch_key_id: id };
       return await rpc<BranchKeyInfo | null>("kms_branch_key_info", args) ?? undefined;
+    },
+    async rotationFailed(actor, dataClass, branchKeyId, error) {
+      await auditLog(rpc).append(actor, [{
+        action: "branch_key.rotate",
+        outcome: "failure",
+        error_code: error,
+        data_class: dataClass,
+        branch_key_id: branchKeyId,
+      }]);
     },
     retire(actor, branchKeyId, version) {
       return rpc<Retirement>("kms_branch_key_retire", {

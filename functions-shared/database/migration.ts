@@ -27,8 +27,13 @@ export function migrationStore(rpc: Rpc): MigrationStore {
         p_items: JSON.stringify(copies),
       });
     },
-    async swap(from, to, limit) {
-      await rpc("kms_migration_swap", { p_from: from, p_to: to, p_limit: limit });
+    async swap(actor, from, to, limit) {
+      await rpc("kms_migration_swap", {
+        p_actor: JSON.stringify(actor),
+        p_from: from,
+        p_to: to,
+        p_limit: limit,
+      });
     },
     async confirm(from, to, records) {
       await rpc("kms_migration_confirm", {

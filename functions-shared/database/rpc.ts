@@ -32,17 +32,14 @@ export class DatabaseError extends Error {
 /** The lease on an idempotency key was lost to another request; raised by `kms_store`. */
 const LEASE_LOST = "KM409";
 
-/** A message under a branch key that was destroyed, and that this worker still holds. */
-const KEY_DESTROYED = "KM410";
-
 const FOREIGN_KEY = "23503";
 
 /** What was to be stored hangs on a branch key's version that is no more: how its foreign keys end. */
-const VERSION_RETIRED = "_branch_key_version_fkey";
+const VERSION_GONE = "_branch_key_version_fkey";
 
 /**
- * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, kms_key_unusable,
- * branch_key_retired, internal_error.
+ * @throws (from calls) {SuiteError} database_unavailable, idempotency_in_flight, branch_key_retired,
+ * internal_error.
  */
 export function supabaseRpc(config: SupabaseConfig): Rpc {
   const client = createAdminClient({
@@ -60,7 +57,7 @@ export function supabaseRpc(config: SupabaseConfig): Rpc {
       Promise.resolve(client.rpc(name as never, args as never)),
     );
     if (error === null) return data as Result;
-    if (error.code === FOREIGN_KEY && error.message.includes(VERSION_RETIRED)) {
+    if (error.code === FOREIGN_KEY && error.message.includes(VERSION_GONE)) {
       const cause = new DatabaseError(error.code, status);
       throw new SuiteError("branch_key_retired", { cause, retryAfterSeconds: 1 });
     }
@@ -74,9 +71,7 @@ export function noticingGoneKeys(rpc: Rpc, notice: () => void): Rpc {
     try {
       return await rpc<Result>(name, args);
     } catch (error) {
-      const { code, cause } = error instanceof SuiteError ? error : {};
-      const isDestroyed = cause instanceof DatabaseError && cause.code === KEY_DESTROYED;
-      if (isDestroyed || code === "branch_key_retired") notice();
+      if (error instanceof SuiteError && error.code === "branch_key_retired") notice();
       throw error;
     }
   };
@@ -85,9 +80,6 @@ export function noticingGoneKeys(rpc: Rpc, notice: () => void): Rpc {
 function translate(error: DatabaseError): SuiteError {
   if (error.code === LEASE_LOST) {
     return new SuiteError("idempotency_in_flight", { cause: error, retryAfterSeconds: 1 });
-  }
-  if (error.code === KEY_DESTROYED) {
-    return new SuiteError("kms_key_unusable", { cause: error, retryAfterSeconds: 1 });
   }
   return new SuiteError(isOutage(error) ? "database_unavailable" : "internal_error", {
     cause: error,

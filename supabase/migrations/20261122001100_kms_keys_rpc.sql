@@ -123,6 +123,23 @@ comment on function kms.worker_news() is
   'What every worker wants to know whenever it asks for something: {"epoch", "dead_regions": '
   '[{"region", "for_ms" (milliseconds left, since clocks differ)}]}.';
 
+create function kms.branch_key_entry(p_action text, p_record jsonb) returns jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object(
+    'action', p_action, 'outcome', 'success',
+    'data_class', substring(split_part(i.id, ':', 1) from '^(payment|pii|general)$'),
+    'owner_id', substring(i.id from
+      ':([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$'),
+    'kms_key_arn', p_record ->> 'kms-arn', 'branch_key_id', i.id,
+    'branch_key_version', regexp_replace(
+      coalesce(p_record ->> 'version', p_record ->> 'type'), '^branch:version:', '')
+  )
+  from (select p_record ->> 'branch-key-id' as id) as i
+$$;
+comment on function kms.branch_key_entry(text, jsonb) is
+  'Audit entry of what is done with a branch key, by one of its records.';
+
 -- ── RPC: branch keys ───────────────────────────────────────────────────────────────────────────
 create function public.kms_branch_key_get(p_branch_key_id text, p_type text) returns jsonb
 language sql stable security definer set search_path = ''
@@ -150,6 +167,15 @@ begin
   if not exists (select from kms.branch_keys where branch_key_id = v_id) then
     insert into kms.branch_keys (branch_key_id, type, record)
     select v_id, e.value ->> 'type', e.value from jsonb_array_elements(v_records) as e (value);
+    -- Whoever's request came first has asked for no key: the store makes it.
+    perform kms.audit_append(
+      jsonb_build_object(
+        'actor_type', 'system', 'actor_id', 'branch_key_store', 'request_id', gen_random_uuid(),
+        'function', 'keys'
+      ),
+      jsonb_build_array(kms.branch_key_entry(
+        'branch_key.create', kms.branch_key_record(v_id, 'branch:ACTIVE')))
+    );
   end if;
   return jsonb_build_object(
     'active', kms.branch_key_record(v_id, 'branch:ACTIVE'),
@@ -159,7 +185,7 @@ end
 $$;
 comment on function public.kms_branch_key_create(text) is
   'Stores the three records of a new branch key, all or, if the branch key exists, none: {"active", '
-  '"beacon"} as they then stand. For service_role.';
+  '"beacon"} as they then stand. Audited as the system''s when they are stored. For service_role.';
 
 create function public.kms_branch_key_rotate(
   p_actor text, p_records text, p_expected_version text
@@ -187,6 +213,12 @@ begin
     return jsonb_build_object('rotated', true, 'active', v_active);
   end if;
   if v_active ->> 'version' is distinct from p_expected_version then
+    if v_active is not null then
+      perform kms.audit_append(v_actor, jsonb_build_array(
+        kms.branch_key_entry('branch_key.rotate', v_active)
+          || '{"outcome": "failure", "error_code": "rotation_conflict"}'
+      ));
+    end if;
     return jsonb_build_object('rotated', false, 'active', v_active);
   end if;
   if kms.branch_key_record(v_id, v_new ->> 'version') is not null then
@@ -205,14 +237,8 @@ begin
   delete from kms.branch_key_copies where branch_key_id = v_id and type = 'branch:ACTIVE';
   perform set_config('kms.moving_branch_keys', '', true);
   update kms.key_epoch set epoch = epoch + 1;
-  perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
-    'action', 'branch_key.rotate', 'outcome', 'success',
-    'data_class', substring(split_part(v_id, ':', 1) from '^(payment|pii|general)$'),
-    'owner_id', substring(v_id from
-      ':([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$'),
-    'kms_key_arn', v_new ->> 'kms-arn', 'branch_key_id', v_id,
-    'branch_key_version', regexp_replace(v_new ->> 'version', '^branch:version:', '')
-  )));
+  perform kms.audit_append(
+    v_actor, jsonb_build_array(kms.branch_key_entry('branch_key.rotate', v_new)));
   return jsonb_build_object('rotated', true, 'active', v_new);
 end
 $$;
@@ -220,7 +246,8 @@ comment on function public.kms_branch_key_rotate(text, text, text) is
   'Makes a new version of a branch key the active one if the active one is still the version '
   'expected (branch:version:<uuid>): {"rotated", "active"}, active being null if there is no such '
   'branch key. The same rotation again has rotated, too. Old versions stay for decryption, the beacon '
-  'key stays what it is. Workers notice by the epoch. Audited. For service_role.';
+  'key stays what it is. Workers notice by the epoch. Audited, also that another came first. For '
+  'service_role.';
 
 -- ── RPC: regions ───────────────────────────────────────────────────────────────────────────────
 create function public.kms_region_report(p_region text, p_dead_for_ms integer) returns jsonb

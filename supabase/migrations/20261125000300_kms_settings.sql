@@ -41,56 +41,13 @@ comment on column kms.settings.created_at is 'When it was stored.';
 alter table kms.settings enable row level security;
 revoke all on table kms.settings from public, anon, authenticated, service_role;
 
--- ── Which keys are in use ──────────────────────────────────────────────────────────────────────
+-- ── Which keys are in use (public.kms_keys_in_use asks) ────────────────────────────────────────
 create index branch_keys_by_wrapping_key on kms.branch_keys ((record ->> 'kms-arn'));
 comment on index kms.branch_keys_by_wrapping_key is 'Finds the few wrapping keys among many records.';
 create index ciphertexts_by_wrapping_key on kms.ciphertexts (kms_key_arn)
   where branch_key_id is null and kms_key_arn is not null;
 comment on index kms.ciphertexts_by_wrapping_key is
   'Finds the few wrapping keys of messages in direct mode.';
-
-create function public.kms_keys_in_use() returns jsonb
-language sql stable security definer set search_path = ''
-as $$
-  -- From one wrapping key to the next along the index: the number of rows does not matter.
-  with recursive wrapping_key (id) as (
-    (select b.record ->> 'kms-arn' from kms.branch_keys as b order by 1 limit 1)
-    union all
-    select (
-      select b.record ->> 'kms-arn' from kms.branch_keys as b
-      where b.record ->> 'kms-arn' > k.id order by 1 limit 1
-    )
-    from wrapping_key as k where k.id is not null
-  ), direct_key (id) as (
-    (select c.kms_key_arn from kms.ciphertexts as c
-     where c.branch_key_id is null and c.kms_key_arn is not null order by 1 limit 1)
-    union all
-    select (
-      select c.kms_key_arn from kms.ciphertexts as c
-      where c.branch_key_id is null and c.kms_key_arn > k.id order by 1 limit 1
-    )
-    from direct_key as k where k.id is not null
-  )
-  select jsonb_build_object(
-    'branch_keys', coalesce((
-      select jsonb_agg((
-        select b.record from kms.branch_keys as b where b.record ->> 'kms-arn' = k.id limit 1
-      ))
-      from (select id from wrapping_key where id is not null limit 100) as k
-    ), '[]'::jsonb),
-    'messages', coalesce((
-      select jsonb_agg((
-        select c.message from kms.ciphertexts as c
-        where c.branch_key_id is null and c.kms_key_arn = k.id limit 1
-      ))
-      from (select id from direct_key where id is not null limit 100) as k
-    ), '[]'::jsonb) || coalesce((select jsonb_agg(h.message) from kms.health_canaries as h), '[]'::jsonb)
-  )
-$$;
-comment on function public.kms_keys_in_use() is
-  'For each wrapping key that something was wrapped under, up to 100 of them, one branch key record, '
-  'and one message of those in direct mode, the canaries besides: {"branch_keys", "messages"}. Whoever '
-  'can open these can open everything. For service_role.';
 
 -- ── Supabase Vault ─────────────────────────────────────────────────────────────────────────────
 -- Asked of the catalog and called by name, because there is none on plain Postgres: to_regclass() would
@@ -284,14 +241,12 @@ comment on function public.kms_settings_put(text, text, integer) is
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;
 revoke all on function
-  public.kms_keys_in_use(),
   public.kms_settings_get(integer),
   public.kms_settings_read(integer),
   public.kms_settings_history(integer, integer),
   public.kms_settings_put(text, text, integer)
 from public, anon, authenticated;
 grant execute on function
-  public.kms_keys_in_use(),
   public.kms_settings_get(integer),
   public.kms_settings_read(integer),
   public.kms_settings_history(integer, integer),

@@ -50,6 +50,30 @@ as $$
 $$;
 comment on function kms.job_total(text) is 'How many ciphertexts a class has, or all of them.';
 
+create function kms.job_complete(p_actor jsonb, p_job kms.jobs) returns jsonb
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  v_job kms.jobs;
+begin
+  update kms.jobs
+  set status = 'completed', total = done + unchanged + failed,
+    updated_at = clock_timestamp(), finished_at = clock_timestamp()
+  where id = p_job.id returning * into v_job;
+  if not v_job.dry_run and v_job.failed = 0 then
+    -- No row hangs on an older wrapping key now. A canary that did would keep that key in use for ever;
+    -- the next health check writes a new one.
+    delete from kms.health_canaries
+    where branch_key_id is null and data_class = coalesce(v_job.data_class, data_class);
+  end if;
+  perform kms.audit_append(p_actor, jsonb_build_array(kms.job_entry('job.complete', v_job)));
+  return kms.job_json(v_job);
+end
+$$;
+comment on function kms.job_complete(jsonb, kms.jobs) is
+  'Ends a job, which must be locked, and audits it; canaries in direct mode are written anew after it. '
+  'The job as it then is.';
+
 create function public.kms_job_start(p_actor text, p_kind text, p_options text) returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
@@ -59,6 +83,7 @@ declare
   v_class text :=
     kms.read_text(v_options, 'data_class', 'p_options', '^(payment|pii|general)$', false);
   v_job kms.jobs;
+  v_answer jsonb;
 begin
   if p_kind is null or p_kind <> 'reencrypt' then
     perform kms.refuse('p_kind must be reencrypt');
@@ -80,37 +105,18 @@ begin
     kms.job_total(v_class), e.epoch, v_actor ->> 'actor_id'
   from kms.key_epoch as e
   returning * into v_job;
+  v_answer := kms.job_json(v_job);
+  perform kms.audit_append(v_actor, jsonb_build_array(kms.job_entry('job.start', v_job)));
   if v_job.total = 0 then
-    update kms.jobs set status = 'completed', finished_at = clock_timestamp()
-    where id = v_job.id returning * into v_job;
+    v_answer := kms.job_complete(v_actor, v_job);
   end if;
-  perform kms.audit_append(v_actor, jsonb_build_array(kms.job_entry('job.start', v_job))
-    || case when v_job.status = 'completed'
-      then jsonb_build_array(kms.job_entry('job.complete', v_job)) else '[]' end);
-  return jsonb_build_object('state', 'started', 'job', kms.job_json(v_job));
+  return jsonb_build_object('state', 'started', 'job', v_answer);
 end
 $$;
 comment on function public.kms_job_start(text, text, text) is
   'Starts a job of kind reencrypt with {"data_class", "dry_run"}: {"state": "started", "job"}, or '
   '{"state": "conflict", "job"} with the running one that it would overlap. One without rows is '
   'completed at once. Audited. For service_role.';
-
-create function kms.job_complete(p_actor jsonb, p_job kms.jobs) returns jsonb
-language plpgsql volatile set search_path = ''
-as $$
-declare
-  v_job kms.jobs;
-begin
-  update kms.jobs
-  set status = 'completed', total = done + unchanged + failed,
-    updated_at = clock_timestamp(), finished_at = clock_timestamp()
-  where id = p_job.id returning * into v_job;
-  perform kms.audit_append(p_actor, jsonb_build_array(kms.job_entry('job.complete', v_job)));
-  return kms.job_json(v_job);
-end
-$$;
-comment on function kms.job_complete(jsonb, kms.jobs) is
-  'Ends a job, which must be locked, and audits it; the job as it then is.';
 
 create function public.kms_job_cancel(p_actor text, p_id uuid) returns jsonb
 language plpgsql volatile security definer set search_path = ''

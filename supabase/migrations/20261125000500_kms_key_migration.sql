@@ -47,7 +47,7 @@ as $$
 declare
   v_actor jsonb := kms.parse_actor(p_actor);
   v_entry jsonb;
-  v_kms_key_arn text;
+  v_record jsonb;
   v_outcome text := 'retired';
   v_rows bigint := 0;
 begin
@@ -63,7 +63,7 @@ begin
   -- Locks in one order: the branch key, the version, the epoch, the audit chain. A message that is being
   -- stored under the version holds the second one until it can be counted.
   perform kms.lock_branch_key(p_branch_key_id);
-  select record ->> 'kms-arn' into v_kms_key_arn from kms.branch_keys
+  select record into v_record from kms.branch_keys
   where branch_key_id = p_branch_key_id and version = p_version for update;
   if not found then
     return jsonb_build_object('outcome', 'not_found', 'rows', 0);
@@ -88,10 +88,7 @@ begin
     update kms.key_epoch set epoch = epoch + 1;
   end if;
 
-  v_entry := jsonb_build_object(
-    'action', 'branch_key.retire', 'outcome', 'success',
-    'kms_key_arn', v_kms_key_arn, 'branch_key_id', p_branch_key_id, 'branch_key_version', p_version
-  );
+  v_entry := kms.branch_key_entry('branch_key.retire', v_record);
   if v_outcome <> 'retired' then
     v_entry := v_entry || '{"outcome": "failure", "error_code": "branch_key_in_use"}';
   end if;
@@ -252,7 +249,9 @@ as $$
     ),
     'direct_rows', (
       select count(*) from kms.ciphertexts as c
-      where c.branch_key_id is null and kms.provider_of(c.kms_key_arn) = p_from
+      -- In the words of the index of wrapping keys.
+      where c.branch_key_id is null and c.kms_key_arn is not null
+        and kms.provider_of(c.kms_key_arn) = p_from
     )
   )
 $$;
@@ -419,14 +418,7 @@ begin
       and k.record = v_item -> 'record'
     on conflict do nothing;
     if found then
-      v_stored := v_stored || jsonb_strip_nulls(jsonb_build_object(
-        'action', 'branch_key.copy', 'outcome', 'success',
-        'kms_key_arn', v_item -> 'copy' ->> 'kms-arn',
-        'branch_key_id', v_item -> 'copy' ->> 'branch-key-id',
-        'branch_key_version', regexp_replace(
-          coalesce(v_item -> 'copy' ->> 'version', v_item -> 'copy' ->> 'type'),
-          '^branch:version:', '')
-      ));
+      v_stored := v_stored || kms.branch_key_entry('branch_key.copy', v_item -> 'copy');
     end if;
   end loop;
   perform kms.audit_append(v_actor, to_jsonb(v_stored));
@@ -437,10 +429,12 @@ comment on function public.kms_migration_copy(text, text, text, text) is
   'Stores copies, 1 to 100 of {"record" (as it was read), "copy"}, of records that still are what they '
   'were and have none: {"stored"}. Nothing once the migration is over. Audited. For service_role.';
 
-create function public.kms_migration_swap(p_from text, p_to text, p_limit integer) returns jsonb
+create function public.kms_migration_swap(p_actor text, p_from text, p_to text, p_limit integer)
+returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 declare
+  v_actor jsonb := kms.parse_actor(p_actor);
   v_step text;
   v_provider text;
   v_key record;
@@ -476,12 +470,18 @@ begin
     v_swapped := v_swapped + 1;
   end loop;
   perform set_config('kms.moving_branch_keys', '', true);
+  if v_swapped > 0 then
+    perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
+      'action', 'provider.swap', 'outcome', 'success',
+      'purpose', format('%s records to %s', v_swapped, v_provider)
+    )));
+  end if;
   return jsonb_build_object('swapped', v_swapped);
 end
 $$;
-comment on function public.kms_migration_swap(text, text, integer) is
+comment on function public.kms_migration_swap(text, text, text, integer) is
   'Exchanges up to so many records and their copies, towards the new provider after a switch, towards '
-  'the old one after back: {"swapped"}. For service_role.';
+  'the old one after back: {"swapped"}. Audited by their number. For service_role.';
 
 create function public.kms_migration_confirm(p_from text, p_to text, p_records text) returns jsonb
 language plpgsql volatile security definer set search_path = ''
@@ -558,7 +558,7 @@ revoke all on function
   public.kms_migration_step(text, text, text, text),
   public.kms_migration_work(text, text, text, integer),
   public.kms_migration_copy(text, text, text, text),
-  public.kms_migration_swap(text, text, integer),
+  public.kms_migration_swap(text, text, text, integer),
   public.kms_migration_confirm(text, text, text),
   public.kms_migration_end(text, text, text, text)
 from public, anon, authenticated;
@@ -571,7 +571,7 @@ grant execute on function
   public.kms_migration_step(text, text, text, text),
   public.kms_migration_work(text, text, text, integer),
   public.kms_migration_copy(text, text, text, text),
-  public.kms_migration_swap(text, text, integer),
+  public.kms_migration_swap(text, text, text, integer),
   public.kms_migration_confirm(text, text, text),
   public.kms_migration_end(text, text, text, text)
 to service_role;

@@ -84,35 +84,6 @@ create trigger erasures_no_truncate before truncate on kms.erasures
   for each statement execute function kms.erasures_check_change();
 comment on trigger erasures_no_truncate on kms.erasures is 'Erasures are for ever.';
 
--- ── No message under a destroyed key ───────────────────────────────────────────────────────────
--- A worker may hold a branch key in memory for a while after it was destroyed. What it encrypts then
--- could never be read again, so it is not stored.
-create function kms.ciphertexts_check_branch_key() returns trigger
-language plpgsql set search_path = ''
-as $$
-begin
-  if new.branch_key_id = any (kms.owner_branch_key_ids(new.owner_id::text)) then
-    if not exists (
-      select from kms.branch_keys as k
-      where k.branch_key_id = new.branch_key_id
-        and k.type = 'branch:version:' || new.branch_key_version
-    ) then
-      raise exception 'branch_key_destroyed' using errcode = 'KM410',
-        detail = 'The branch key of this message was destroyed with its owner''s data.';
-    end if;
-  end if;
-  return new;
-end
-$$;
-comment on function kms.ciphertexts_check_branch_key() is
-  'Raises KM410 branch_key_destroyed for a message under an owner''s branch key that is not there.';
-
-create trigger ciphertexts_check_branch_key
-  before insert or update of message, branch_key_id, branch_key_version on kms.ciphertexts
-  for each row execute function kms.ciphertexts_check_branch_key();
-comment on trigger ciphertexts_check_branch_key on kms.ciphertexts is
-  'Whoever writes, with whatever key still in memory.';
-
 -- ── Erasing ────────────────────────────────────────────────────────────────────────────────────
 create index idempotency_keys_by_owner on kms.idempotency_keys
   using gin (jsonb_path_query_array(response, '$.results[*].*.user_id') jsonb_path_ops)

@@ -2,7 +2,7 @@
 -- newest 20 of them for a way back.
 begin;
 \ir support/personas.psql
-select plan(44);
+select plan(46);
 
 create function pg_temp.sealed(p_n integer, p_overrides jsonb default '{}') returns text
 language sql as $$
@@ -198,7 +198,7 @@ select pg_temp.store(
   pg_temp.card(1, :owner), pg_temp.card(2, :owner), pg_temp.record(3, :owner));
 select public.kms_canary_put('pii', pg_temp.message(9), null);
 select is(
-  (select jsonb_agg(r.value ->> 'kms-arn') from jsonb_array_elements(
+  (select jsonb_agg(r.value -> 0 ->> 'kms-arn') from jsonb_array_elements(
     public.kms_keys_in_use() -> 'branch_keys') as r (value)),
   '["arn:a", "arn:b", "vault:c"]', 'one record of each wrapping key is shown'
 );
@@ -207,6 +207,25 @@ select ok(
     jsonb_build_array(pg_temp.message(1), pg_temp.message(9)),
     jsonb_build_array(pg_temp.message(2), pg_temp.message(9))
   ), 'and one message of each in direct mode, and the canaries'
+);
+
+-- While keys move between providers either of two copies will do, but only where there are two.
+reset role;
+insert into kms.branch_key_copies (branch_key_id, type, record)
+select branch_key_id, type, record || '{"kms-arn": "vault:d"}' from kms.branch_keys
+where branch_key_id in ('one', 'three');
+insert into kms.legacy_keys (key_id, id, message, fingerprint, source, created_by)
+values ('default', pg_temp.nth(1), pg_temp.message(8), repeat('a', 64), 'inline', 'default');
+select :as_service_role;
+select results_eq(
+  $$ select jsonb_path_query_array(r.value, '$[*]."kms-arn"')
+     from jsonb_array_elements(public.kms_keys_in_use() -> 'branch_keys') as r (value) order by 1 $$,
+  $$ values ('["arn:b"]'::jsonb), ('["vault:c"]'), ('["arn:a", "vault:d"]'), ('["arn:b", "vault:d"]') $$,
+  'records without a copy are shown alone, the others with it'
+);
+select ok(
+  public.kms_keys_in_use() -> 'messages' @> jsonb_build_array(pg_temp.message(8)),
+  'an imported key in direct mode is in use as well'
 );
 
 select * from finish();

@@ -1,7 +1,7 @@
 -- Jobs: one at a time, leased and fenced chunks, compare-and-swap, sweeps, failures, cancelling.
 begin;
 \ir support/personas.psql
-select plan(83);
+select plan(86);
 
 create function pg_temp.branch_key(p_id text, p_n integer, p_beacon boolean) returns text
 language sql as $$
@@ -157,6 +157,14 @@ select is(
   'reencrypt | reencrypt: 0 done, 0 unchanged, 0 failed', 'both is audited'
 );
 
+-- A canary in direct mode hangs on the wrapping key that its class had then.
+select public.kms_canary_put(c, pg_temp.message(1), 'arn') from unnest(array['pii', 'general']) as c;
+select pg_temp.start('{"data_class": "pii", "dry_run": true}');
+select isnt(public.kms_canary_get('pii'), null, 'a dry run leaves the canary in direct mode');
+select pg_temp.start('{"data_class": "pii"}');
+select is(public.kms_canary_get('pii'), null, 'a job lets it be written anew');
+select isnt(public.kms_canary_get('general'), null, 'and leaves that of another class');
+
 select public.kms_branch_key_create(pg_temp.branch_key(k.id, k.n, true))
 from (values ('pii', 1), ('general', 1), ('general:aaaaaaaa-0000-4000-8000-00000000000a', 2)) as k (id, n);
 select pg_temp.rotate('general', 2, 1);
@@ -289,6 +297,7 @@ select is(
 );
 select is(
   pg_temp.audit('job.complete'),
+  'reencrypt: 0 done, 0 unchanged, 0 failed; reencrypt (dry run): 0 done, 0 unchanged, 0 failed; '
   'reencrypt: 0 done, 0 unchanged, 0 failed; reencrypt: 0 done, 3 unchanged, 0 failed; '
   'reencrypt: 2 done, 1 unchanged, 1 failed', 'which is audited'
 );

@@ -1,7 +1,8 @@
--- The end of a branch key's version, and one rotation of a wrapping key at a time.
+-- The end of a branch key's version, one rotation of a wrapping key at a time, and the migration of branch
+-- keys between providers.
 begin;
 \ir support/personas.psql
-select plan(34);
+select plan(92);
 
 create function pg_temp.version(p_n integer) returns text
 language sql as $$ select 'branch:version:' || pg_temp.nth(p_n) $$;
@@ -163,6 +164,166 @@ select is(
   ('null', 'p_data_class must be payment, pii or general'),
   ('''pii'', 0', 'p_lease_seconds must be 1 to 600')
 ) as r (arguments, detail);
+
+-- ── Migration between providers ────────────────────────────────────────────────────────────────
+create function pg_temp.step(p_step text, p_from text default 'aws', p_to text default 'vault')
+returns text
+language sql as $$
+  select (j ->> 'outcome') || ' ' || (j ->> 'remaining') || '/' || (j ->> 'branch_keys')
+  from public.kms_migration_step(pg_temp.actor(), p_from, p_to, p_step) as j
+$$;
+create function pg_temp.under(p_record jsonb, p_kms_arn text) returns jsonb
+language sql as $$
+  select p_record || jsonb_build_object('kms-arn', p_kms_arn, 'enc', rpad('copy', 88, 'A'))
+$$;
+-- Copies of all that need one, as a worker makes them; how many were stored.
+create function pg_temp.copy_all(
+  p_kms_arn text default 'vault:transit/keys/k', p_limit integer default 100
+) returns integer
+language sql as $$
+  select (public.kms_migration_copy(pg_temp.actor(), 'aws', 'vault', (
+    select jsonb_agg(jsonb_build_object('record', r, 'copy', pg_temp.under(r, p_kms_arn)))
+    from jsonb_array_elements(public.kms_migration_work('aws', 'vault', 'copy', p_limit)) as r
+  )::text) ->> 'stored')::integer
+$$;
+create function pg_temp.confirm_all() returns integer
+language sql as $$
+  select (public.kms_migration_confirm(
+    'aws', 'vault', public.kms_migration_work('aws', 'vault', 'confirm', 100)::text
+  ) ->> 'confirmed')::integer
+$$;
+create function pg_temp.swap() returns text
+language sql as $$
+  select public.kms_migration_swap(pg_temp.actor(), 'aws', 'vault', 100) ->> 'swapped' $$;
+create function pg_temp.end_of(p_step text) returns text
+language sql as $$
+  select public.kms_migration_end(pg_temp.actor(), 'aws', 'vault', p_step) ->> 'ended'
+$$;
+-- Whose record and whose copy.
+create function pg_temp.holder(p_id text, p_type text) returns text
+language sql as $$
+  select concat_ws(' ', split_part(j -> 'record' ->> 'kms-arn', ':', 1),
+    split_part(j -> 'copy' ->> 'kms-arn', ':', 1))
+  from public.kms_branch_key_get(p_id, p_type) as j
+$$;
+
+select :as_service_role;
+select is(public.kms_migration_status(null), null, 'no migration is under way at first');
+select is(pg_temp.step(s.step), s.outcome, format('%s: %s', s.step, s.what)) from (values
+  ('switch', 'conflict 2/2', 'nothing was prepared'),
+  ('finish', 'conflict 2/2', 'nor switched'),
+  ('back', 'ended 0/2', 'and there is nothing to undo'),
+  ('prepare', 'ok 2/2', 'begins one'),
+  ('finish', 'conflict 2/2', 'does not follow'),
+  ('switch', 'incomplete 2/2', 'no record has a copy')
+) as s (step, outcome, what);
+select is(
+  split_part(pg_temp.step('prepare', p.p_from, p.p_to), ' ', 1), 'conflict',
+  'another migration has to wait'
+) from (values ('aws', 'gcp'), ('vault', 'aws')) as p (p_from, p_to);
+select is(pg_temp.copy_all(p_limit => 2), 2, 'a part of the work is done in one call');
+select is(pg_temp.copy_all(), 4, 'and the rest in the next');
+select is(
+  public.kms_migration_status(null),
+  '{"from": "aws", "to": "vault", "step": "prepare", "branch_keys": 2, "remaining": 0,
+    "direct_rows": 0}', 'then every record has a copy'
+);
+select is(pg_temp.holder('pii', 'beacon:ACTIVE'), 'arn vault', 'which readers get with it');
+select is(
+  pg_temp.fault_of(format('select public.kms_migration_copy(pg_temp.actor(), %L, %L, %L)', 'aws',
+    'vault', jsonb_build_array(jsonb_build_object('record', r.record, 'copy', c.copy)))),
+  '22023 invalid_argument: p_items[0].copy is not the same key under the other provider', c.what
+)
+from (select public.kms_branch_key_get('pii', 'beacon:ACTIVE') -> 'record') as r (record)
+cross join lateral (values
+  (pg_temp.under(r.record, 'env:pii-00000000'), 'a copy of a third provider is refused'),
+  (pg_temp.under(r.record, r.record ->> 'kms-arn'), 'and one of the same provider'),
+  (pg_temp.under(r.record, 'vault:k') || '{"create-time": "2026"}', 'and one that says another thing')
+) as c (copy, what);
+
+-- A rotation in the midst of it.
+select is(pg_temp.rotate('pii', 4), 'true', 'a branch key is rotated meanwhile');
+select is(pg_temp.holder('pii', 'branch:ACTIVE'), 'arn', 'and no copy of the version before is left');
+select is(pg_temp.step('switch'), 'incomplete 1/2', 'which a switch waits for');
+select public.kms_branch_key_get('pii', 'branch:ACTIVE') -> 'record' as stale \gset
+select is(pg_temp.rotate('pii', 5), 'true', 'it is rotated once more');
+select is(
+  public.kms_migration_copy(pg_temp.actor(), 'aws', 'vault', jsonb_build_array(jsonb_build_object(
+    'record', :'stale'::jsonb, 'copy', pg_temp.under(:'stale'::jsonb, 'vault:k')))::text),
+  '{"stored": 0}', 'a copy of what has changed since it was read is not stored'
+);
+select is(pg_temp.copy_all(), 3, 'of what stands it is');
+select is(pg_temp.swap(), '0', 'nothing changes places before the switch');
+select is(pg_temp.step('switch'), 'ok 2/2', 'the switch');
+select is(pg_temp.swap(), '8', 'records and copies change places');
+select is(pg_temp.swap(), '0', 'once');
+select is(pg_temp.holder(k.id, k.type), 'vault arn', format('%s of %s did', k.type, k.id))
+from (values ('pii', 'branch:ACTIVE'), ('pii', pg_temp.version(5)), ('payment', 'beacon:ACTIVE'))
+  as k (id, type);
+
+-- A worker that still wraps by the old provider.
+select is(pg_temp.rotate('pii', 6), 'true', 'a worker with the old provider rotates');
+select is(pg_temp.step('finish'), 'incomplete 2/2', 'then the end has to wait');
+select is(pg_temp.copy_all(), 2, 'the switch again');
+select is(pg_temp.swap(), '2', 'moves that as well');
+select is(pg_temp.step('finish'), 'ok 2/2', 'the end may begin');
+select is(pg_temp.end_of('finish'), 'false', 'not before each record was opened');
+select is(pg_temp.confirm_all(), 9, 'they are');
+select is(pg_temp.end_of('back'), 'false', 'it is no way back');
+select is(pg_temp.end_of('finish'), 'true', 'then the copies go');
+select is(pg_temp.holder('payment', 'branch:ACTIVE'), 'vault', 'and the new records stay');
+select is(pg_temp.step('finish'), 'ended 0/2', 'once more is no harm');
+select is(
+  public.kms_migration_copy(pg_temp.actor(), 'aws', 'vault', jsonb_build_array(jsonb_build_object(
+    'record', r.record, 'copy', pg_temp.under(r.record, 'arn:aws:kms:us-east-1:000000000000:key/1')
+  ))::text), '{"stored": 0}', 'a late worker stores no copy when it is over'
+) from (select public.kms_branch_key_get('pii', 'beacon:ACTIVE') -> 'record') as r (record);
+
+-- The way back.
+select is(pg_temp.step('prepare'), 'ok 2/2', 'a migration of what is there already');
+select is(
+  pg_temp.copy_all('arn:aws:kms:us-east-1:000000000000:key/mrk-1'), 9,
+  'makes copies of the old provider'
+);
+select is(pg_temp.step('back'), 'ok 2/2', 'and is taken back');
+select is(pg_temp.end_of('back'), 'false', 'not before all records are the old provider''s');
+select is(pg_temp.swap(), '9', 'they are');
+select is(pg_temp.end_of('back'), 'true', 'and that was it');
+select is(
+  pg_temp.holder('pii', 'branch:ACTIVE') || coalesce(public.kms_migration_status(null)::text, '.'),
+  'arn.', 'everything is as it was'
+);
+select is(
+  pg_temp.fault_of(format('select public.kms_migration_step(pg_temp.actor(), %s)', r.arguments)),
+  '22023 invalid_argument: ' || r.detail, format('%s is refused', r.arguments)
+) from (values
+  ('''aws'', ''aws'', ''prepare''', 'p_from and p_to must be two of aws, gcp, vault, env'),
+  ('''aws'', ''azure'', ''prepare''', 'p_from and p_to must be two of aws, gcp, vault, env'),
+  ('null, ''aws'', ''prepare''', 'p_from and p_to must be two of aws, gcp, vault, env'),
+  ('''aws'', ''gcp'', ''undo''', 'p_step must be prepare, switch, finish or back')
+) as r (arguments, detail);
+reset role;
+select results_eq(
+  'select outcome, error_code, count(*)::integer from kms.audit_log where action like ''provider.%''
+   group by 1, 2 order by 1, 2',
+  $$ values ('failure', 'migration_conflict', 5), ('failure', 'migration_incomplete', 3),
+       ('success', null, 12) $$, 'each step and exchange is audited, and each that was refused'
+);
+
+-- ── What never changes otherwise ───────────────────────────────────────────────────────────────
+insert into kms.branch_key_copies (branch_key_id, type, record)
+select branch_key_id, type, record from kms.branch_keys where type = 'beacon:ACTIVE';
+select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.statement) from (values
+  ('update kms.branch_key_copies set record = record'),
+  ('delete from kms.branch_key_copies'),
+  ('truncate kms.branch_key_copies')
+) as s (statement);
+set local kms.moving_branch_keys = 'on';
+select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.what) from (values
+  ($$ update kms.branch_keys set record = record || '{"create-time": "x"}' $$,
+    'a migration changes nothing of a record but who wraps it'),
+  ('delete from kms.branch_keys', 'nor removes one')
+) as s (statement, what);
 
 select * from finish();
 rollback;

@@ -47,7 +47,7 @@ export const LAYERS: readonly Layer[] = [
   },
   {
     name: "runtime",
-    files: /^functions-shared\/(runtime|legacy-key-sources)\.ts$/,
+    files: /^functions-shared\/(runtime\.ts$|assembly\/)/,
     imports: [
       ...BELOW_USE_CASES,
       ...USE_CASES,
@@ -142,7 +142,7 @@ export const LAYERS: readonly Layer[] = [
   {
     name: "base",
     files:
-      /^functions-shared\/(config(-audit|-gcp|-rate-limits|-vault)?|environment|errors|data-class)\.ts$/,
+      /^functions-shared\/(config(-audit|-aws|-gcp|-rate-limits|-vault)?|environment|errors|data-class)\.ts$/,
     imports: [],
     packages: [],
     forbidden: IMPURE,

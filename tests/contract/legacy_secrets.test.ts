@@ -7,7 +7,7 @@ import { secretManager } from "../../functions-shared/keys/providers/gcp/stored-
 import { gcpTokens } from "../../functions-shared/keys/providers/gcp/tokens.ts";
 import { Attempts } from "../../functions-shared/keys/providers/rest/attempts.ts";
 import { keyValueStore } from "../../functions-shared/keys/providers/vault/key-value.ts";
-import { legacyKeySources } from "../../functions-shared/legacy-key-sources.ts";
+import { legacyKeySources } from "../../functions-shared/assembly/legacy-key-sources.ts";
 import { type LocalGcp, startLocalGcp } from "../../local/gcp/mod.ts";
 import { type LocalVault, startLocalVault } from "../../local/vault/mod.ts";
 import { PLATFORM } from "../unit/support/environment.ts";

@@ -332,19 +332,23 @@ test("with keys per owner their wrapped copies go, and copies of ciphertext stay
 
     // The worker that stored for Ada still holds her key. What it encrypts under it is not stored.
     const stale = await encrypt(ada, card(VISA));
-    assertProblem(stale, 503, "kms_key_unusable");
+    assertProblem(stale, 503, "branch_key_retired");
     assertEquals(stale.headers.get("retry-after"), "1");
     assertEquals(await rowsOf(ada.userId), NO_ROWS);
     const fresh = await store(ada, VISA);
     await readable(ada, fresh.id);
 
     const refused = await restore(copied).then(() => "stored", (error) => String(error));
-    assertMatch(refused, /branch_key_destroyed/);
-    await sql("alter table kms.ciphertexts disable trigger ciphertexts_check_branch_key");
+    assertMatch(refused, /ciphertexts_branch_key_version_fkey/);
+    const foreignKey = "constraint ciphertexts_branch_key_version_fkey";
+    await sql(`alter table kms.ciphertexts drop ${foreignKey}`);
     try {
       await restore(copied);
     } finally {
-      await sql("alter table kms.ciphertexts enable trigger ciphertexts_check_branch_key");
+      await sql(
+        `alter table kms.ciphertexts add ${foreignKey} foreign key (branch_key_id, branch_key_version)
+         references kms.branch_keys (branch_key_id, version) not valid`,
+      );
     }
     // This worker held the old key too, and heard with the new one that it is to forget it.
     assertProblem(await revealCard(ada, ada.id), 500, "decryption_failed");
@@ -368,7 +372,7 @@ test("stores and erasures at once: every card that is there afterwards can be re
       Promise.all([erase(ada.userId), erase(ada.userId)]),
     ]);
     for (const answer of answers) {
-      if (![200, 201].includes(answer.status)) assertProblem(answer, 503, "kms_key_unusable");
+      if (![200, 201].includes(answer.status)) assertProblem(answer, 503, "branch_key_retired");
     }
     // Other workers, who hold no key.
     const stack = await sharedStack();

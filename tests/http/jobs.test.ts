@@ -331,7 +331,7 @@ test("what is no job, no option or no administrator is refused", async () => {
   }
   for (
     const [path, body, violation] of [
-      ["/jobs/reencrypt", { data_class: VISA }, { pointer: "/data_class", code: "wrong_type" }],
+      ["/jobs/reencrypt", { data_class: VISA }, { pointer: "/data_class", code: "unknown_value" }],
       ["/jobs/reencrypt", { dry_run: "yes" }, { pointer: "/dry_run", code: "wrong_type" }],
       ["/jobs/reencrypt", { class: "pii" }, { pointer: "/class", code: "unknown_field" }],
       ["/jobs/run", { budget_ms: 0 }, { pointer: "/budget_ms", code: "out_of_range" }],

@@ -199,7 +199,7 @@ test("a wrapping key is rotated once its id was repeated, and in the primary's r
       at("/user_id", "unknown_field"),
     ],
     [{ target: "branch_key", confirm: keyId }, at("/confirm", "unknown_field")],
-    [{ target: "everything" }, at("/target", "wrong_type")],
+    [{ target: "everything" }, at("/target", "unknown_value")],
     [{ more: 1 }, at("/more", "unknown_field")],
   ] as const;
   stack.aws.resetCalls();

@@ -179,8 +179,8 @@ test("a step that does not follow, or between providers that are none, is refuse
   for (
     const [body, errors] of [
       [{ from: "aws", to: "aws", step: "prepare" }, at("/to", "same_provider")],
-      [{ from: "aws", to: "azure", step: "prepare" }, at("/to", "wrong_type")],
-      [{ from: "aws", to: "gcp", step: "jump" }, at("/step", "wrong_type")],
+      [{ from: "aws", to: "azure", step: "prepare" }, at("/to", "unknown_value")],
+      [{ from: "aws", to: "gcp", step: "jump" }, at("/step", "unknown_value")],
       [{ from: "aws", to: "gcp" }, at("/step", "missing_field")],
     ] as const
   ) {
@@ -201,12 +201,12 @@ test("a step that does not follow, or between providers that are none, is refuse
     409,
     "migration_conflict",
   );
-  // A new branch key has no copy yet.
+  // New branch keys, the class's and the owner's, have no copies yet.
   await storeRecord(stack, userId, "pii");
   const early = await migrate({ from: "aws", to: "gcp", step: "switch" });
   assertProblem(early, 409, "migration_incomplete", at("/step", "incomplete"));
   const { data } = (await admin("GET", "/provider/migration")).body as unknown as { data: Report };
-  assertEquals([data.step, data.remaining], ["prepare", 1]);
+  assertEquals([data.step, data.remaining], ["prepare", 2]);
   await whole("aws", "gcp", "back");
   assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["aws"], []]);
   assertEquals(
@@ -232,6 +232,15 @@ test("with two copies either provider serves, and a migration can be taken back"
     for (const id of ids) await revealRecord(stack, userId, id);
     await storeRecord(stack, userId, "pii");
   };
+  vault.setSealed(true);
+  const sealed = await admin("POST", "/provider/migrate", {
+    from: "aws",
+    to: "vault",
+    step: "prepare",
+  });
+  assertProblem(sealed, 503, "kms_unavailable", [{ pointer: "/step", code: "branch_key_failed" }]);
+  await serves();
+  vault.setSealed(false);
   await whole("aws", "vault", "prepare");
   stack.aws.faults.set([{ service: "kms", effect: { kind: "refuse" } }]);
   await serves();
@@ -301,6 +310,43 @@ test("every ordered pair of providers, under traffic: no request fails", async (
      where action = 'provider.end' and purpose like 'finish%'`,
   );
   assertEquals(ends[0]?.count, 12);
+});
+
+test("stored settings and a migration: copies keep a provider readable, and its end needs the new one alone", async () => {
+  const { stack } = await started;
+  const { userId } = await signUp(stack);
+  const ids = [
+    await storeRecord(stack, userId, "pii"),
+    await storeRecord(stack, userId, "general"),
+  ];
+  const put = (json: unknown) => admin("PUT", "/config", json);
+  const stored = async (answer: Promise<Answer>) => {
+    const { status, text, body } = await answer;
+    assertEquals(status, 200, text);
+    return (body as unknown as { data: { revision: number } }).data.revision;
+  };
+  const migrate = (name: string) =>
+    admin("POST", "/provider/migrate", { from: "aws", to: "vault", step: name });
+  const withoutAws = { provider: "vault", remove: ["aws"] };
+
+  const both = await stored(put({ provider: "vault" }));
+  assertProblem(await put(withoutAws), 409, "configuration_locks_out", [
+    { pointer: "/provider", code: "key_unreadable" },
+  ]);
+  await whole("aws", "vault", "prepare");
+  await stored(put(withoutAws));
+  const absent = [{ pointer: "/from", code: "provider_not_configured" }];
+  assertProblem(await migrate("switch"), 422, "validation_failed", absent);
+  await stored(admin("POST", "/config/rollback", { revision: both }));
+  await whole("aws", "vault", "switch");
+  await stored(put(withoutAws));
+  assertProblem(await migrate("back"), 422, "validation_failed", absent);
+  await whole("aws", "vault", "finish");
+  assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["vault"], []]);
+
+  await stored(admin("POST", "/config/rollback", { revision: 0 }));
+  for (const name of ["prepare", "switch", "finish"]) await whole("vault", "aws", name);
+  for (const id of ids) await revealRecord(stack, userId, id);
 });
 
 test("rows under a key of the old provider itself are counted, and stay", async () => {

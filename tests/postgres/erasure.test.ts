@@ -130,7 +130,7 @@ Deno.test("erasures on Postgres", async (t) => {
               }
             } catch (error) {
               assert(
-                error instanceof postgres.PostgresError && error.code === "KM410",
+                error instanceof postgres.PostgresError && error.code === "23503",
                 String(error),
               );
               outcomes.add("refused");

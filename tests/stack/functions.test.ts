@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { legacyKey } from "../../local/tokens.ts";
-import { call, mintJwt, startTestStack, WITH_STACK } from "../support/stack.ts";
+import { AMPLE_LIMITS, call, mintJwt, startTestStack, WITH_STACK } from "../support/stack.ts";
 import { eventually } from "./eventually.ts";
 import { ECHO, entryPoint, FRAGILE, functionTree, INSPECT } from "./function-tree.ts";
 
@@ -64,7 +64,8 @@ Deno.test({
         "a function gets the platform's variables and its own secrets, no other",
         async () => {
           const { env } = await (await call(stack, "inspect")).json();
-          assertEquals(env, [...OWN_NAMES, ...PLATFORM_NAMES].sort());
+          const given = [...OWN_NAMES, ...PLATFORM_NAMES, ...Object.keys(AMPLE_LIMITS)];
+          assertEquals(env, given.sort());
         },
       );
 

@@ -1,7 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { type CandidateKeys, lockedOut, tryKeys } from "../../functions-shared/admin/candidate.ts";
 import { type ErrorCode, SuiteError } from "../../functions-shared/errors.ts";
-import { BranchKeyStore } from "../../functions-shared/keys/branch-key-store.ts";
+import {
+  type BranchKeyRecord,
+  BranchKeyStore,
+} from "../../functions-shared/keys/branch-key-store.ts";
 import { FieldCipher } from "../../functions-shared/keys/field-cipher.ts";
 import type { KeyProvider } from "../../functions-shared/keys/key-provider.ts";
 import { EnvKeyProvider } from "../../functions-shared/keys/providers/env.ts";
@@ -44,7 +47,10 @@ async function written(keys: CandidateKeys) {
     field: "data",
   } as const;
   const { message } = await cipher.encrypt(identity, bytes("secret"));
-  return { branch_keys: [...records.stored.values()], messages: [message] };
+  return {
+    branch_keys: [...records.stored.values()].map((record) => [record]),
+    messages: [message],
+  };
 }
 
 Deno.test("keys that work are tried under every class", async () => {
@@ -68,7 +74,7 @@ Deno.test("keys that fail say why, by code", async () => {
 
 Deno.test("every kind of record and a direct message stay readable, or lock out", async () => {
   const inUse = await written(env("x"));
-  assertEquals(inUse.branch_keys.map(({ type = "" }) => type.split(":")[0]).sort(), [
+  assertEquals(inUse.branch_keys.flat().map(({ type = "" }) => type.split(":")[0]).sort(), [
     "beacon",
     "branch",
     "branch",
@@ -86,6 +92,24 @@ Deno.test("every kind of record and a direct message stay readable, or lock out"
   );
 });
 
+Deno.test("a branch key whose copy opens is not lost with the provider of its record", async () => {
+  const { branch_keys } = await written(env("x"));
+  const [[record] = []] = branch_keys;
+  assert(record !== undefined);
+  const [x, y] = [env("x"), env("y")];
+  const store = new BranchKeyStore({
+    ...x,
+    records: new MemoryRecords(),
+    readers: x.providers,
+  });
+  const copy = await store.copy(record, y.provider);
+  const lost = (records: readonly BranchKeyRecord[]) =>
+    lockedOut({ branch_keys: [records], messages: [] }, y, x, SIGNAL);
+  assertEquals(await lost([record]), ["env"]);
+  assertEquals(await lost([record, copy]), []);
+  assertEquals(await lost([record, record]), ["env"]);
+});
+
 Deno.test("what is lost already is not held against a candidate; what only is down may come back", async () => {
   const inUse = await written(env("x"));
   assertEquals(await lockedOut(inUse, env("y"), env("z"), SIGNAL), []);
@@ -101,6 +125,6 @@ Deno.test("what is lost already is not held against a candidate; what only is do
 });
 
 Deno.test("a record or message that is none locks nobody out who could not read it before", async () => {
-  const inUse = { branch_keys: [{ type: "branch:ACTIVE" }], messages: ["AgR4", ""] };
+  const inUse = { branch_keys: [[{ type: "branch:ACTIVE" }], []], messages: ["AgR4", ""] };
   assertEquals(await lockedOut(inUse, env("x"), env("x"), SIGNAL), []);
 });

@@ -174,7 +174,7 @@ async function migrated(t: Deno.TestContext, major: string, create: () => Promis
     });
 
     await t.step("the audit entry stays, chained, and cannot be removed", async () => {
-      assertEquals(await one("select count(*)::int as value from kms.audit_log"), 3);
+      assertEquals(await one("select count(*)::int as value from kms.audit_log"), 4);
       assertEquals(
         await one("select kms.audit_verify(max(chain_day)) as value from kms.audit_log"),
         null,

@@ -36,7 +36,7 @@ function worker(environment: Environment = ENV) {
         return { revision: state.revision, message: known ? null : state.message, ...news };
       }
       case "kms_branch_key_get": {
-        const record = await records.get(String(args.p_branch_key_id), String(args.p_type));
+        const [record] = await records.get(String(args.p_branch_key_id), String(args.p_type));
         return { record: record ?? null, ...news };
       }
       case "kms_branch_key_create":

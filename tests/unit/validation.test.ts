@@ -33,6 +33,25 @@ Deno.test("what fits comes back, with nothing added", () => {
   assertEquals(parseInput(schema, input), input);
 });
 
+Deno.test("a word that is none of a few says which there are, and not what was sent", () => {
+  const provider = v.picklist(["aws", "gcp"]);
+  const variant = v.variant("kind", [v.strictObject({ kind: v.literal("one_word") })]);
+  for (
+    const [schema, input, expected] of [
+      [provider, "azure", ["", "unknown_value", "must be one of aws, gcp"]],
+      [variant, { kind: "azure" }, ["/kind", "unknown_value", "must be one of one_word"]],
+      [provider, 5, ["", "wrong_type", "This field has the wrong type."]],
+      [provider, ["aws"], ["", "wrong_type", "This field has the wrong type."]],
+    ] as const
+  ) {
+    const { violations } = assertThrows(() => parseInput(schema, input), SuiteError);
+    assertEquals(
+      violations.map(({ pointer, code, detail }) => [pointer, code, detail]) as unknown,
+      [expected],
+    );
+  }
+});
+
 Deno.test("each fault has its pointer and its code, and the base before it", () => {
   assertEquals(violations({}), ["/name missing_field", "/count missing_field"]);
   assertEquals(violations({ name: 1, count: "1" }, "/items/3"), [

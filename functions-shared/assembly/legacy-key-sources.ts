@@ -2,11 +2,11 @@
  * Where the key management guide's setups keep their key, reached with the suite's own credentials. Part of
  * the composition root: `kms-admin` and the command line read keys through it.
  */
-import type { KeySource, KeySources } from "./admin/legacy/key-source.ts";
-import type { Config } from "./config.ts";
-import { SuiteError } from "./errors.ts";
-import { AwsKeyProvider } from "./keys/providers/aws/provider.ts";
-import { keyNotFound } from "./keys/providers/rest/failure.ts";
+import type { KeySource, KeySources } from "../admin/legacy/key-source.ts";
+import type { Config } from "../config.ts";
+import { SuiteError } from "../errors.ts";
+import { AwsKeyProvider } from "../keys/providers/aws/provider.ts";
+import { keyNotFound } from "../keys/providers/rest/failure.ts";
 
 type SourceConfig = Pick<
   Config,
@@ -33,7 +33,7 @@ export function legacyKeySources(config: SourceConfig, provider?: AwsKeyProvider
   const { aws, gcp, vault } = config;
   return {
     aws: aws && once(async () => {
-      const { parameterStore } = await import("./keys/providers/aws/parameter-store.ts");
+      const { parameterStore } = await import("../keys/providers/aws/parameter-store.ts");
       const session = provider ?? new AwsKeyProvider(aws, {
         ...limits,
         circuitThreshold: config.circuitBreakerThreshold,
@@ -43,13 +43,13 @@ export function legacyKeySources(config: SourceConfig, provider?: AwsKeyProvider
         read({ ...at, name: name ?? `/boosterbeacon/encryption-keys/${at.keyId}` }, signal);
     }),
     gcp: gcp && once(async () => {
-      const { secretManager } = await import("./keys/providers/gcp/stored-value.ts");
+      const { secretManager } = await import("../keys/providers/gcp/stored-value.ts");
       const read = secretManager(gcp, limits);
       return ({ name, ...at }, signal) =>
         read({ ...at, name: name ?? `boosterbeacon-encryption-key-${at.keyId}` }, signal);
     }),
     vault: vault && once(async () => {
-      const { keyValueStore } = await import("./keys/providers/vault/key-value.ts");
+      const { keyValueStore } = await import("../keys/providers/vault/key-value.ts");
       const read = keyValueStore(vault, limits);
       return ({ name, ...at }, signal) => {
         const path = name ?? `secret/boosterbeacon/encryption-keys/${at.keyId}`;
