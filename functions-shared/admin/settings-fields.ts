@@ -206,14 +206,18 @@ export function merge(stored: Variables, candidate: Candidate): Variables {
   );
 }
 
-/** An older revision once more; providers that it did not know stay, so that what they wrote is read. */
+/**
+ * An older revision once more; providers that it did not know stay, so that what they wrote is read.
+ * `chosen`, its own, it knows even if it says nothing of it: then the environment's values count.
+ */
 export function restore(
   stored: Variables,
   older: Variables,
+  chosen: ProviderName,
   removed?: readonly ProviderName[],
 ): Variables {
   const known = PROVIDERS.filter((provider) =>
-    Object.values(allOf(provider)).some((name) => name in older)
+    provider === chosen || Object.values(allOf(provider)).some((name) => name in older)
   );
   const replaced = new Set([
     "KMS_PROVIDER",
