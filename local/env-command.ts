@@ -14,6 +14,7 @@ export async function printEnv(dataDir: string): Promise<void> {
     API_URL: file.api_url,
     PUBLISHABLE_KEY: file.publishable_key,
     SECRET_KEY: file.secret_key,
+    AWS_ENDPOINT: file.aws_endpoint,
     USER_ID: file.demo.user_id,
     TOKEN: await demoToken(file),
   };

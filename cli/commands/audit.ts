@@ -8,9 +8,10 @@ import { type Host, parse } from "../host.ts";
 import { given, pageOptions, periodOptions } from "../options.ts";
 import { columnsOf, facts, nextPage, table } from "../text.ts";
 
+/** Who did what to whose record when and why. */
 const ENTRY_COLUMNS = [
-  ...["day", "seq", "occurred_at", "action", "outcome", "error_code", "actor_id"],
-  ...["owner_id", "record_id"],
+  ...["day", "seq", "occurred_at", "action", "outcome", "error_code", "actor_id", "owner_id"],
+  ...["record_id", "purpose"],
 ];
 
 interface ListOptions extends Period {
@@ -52,7 +53,7 @@ export function auditCommand(program: Command, host: Host): void {
     ...periodOptions(),
     new Option(
       "--anchors <file>",
-      "anchors that were kept elsewhere, as `audit anchors` prints them",
+      "kept elsewhere: what `audit anchors` or `audit verify --json` printed",
     ),
   ]).action(
     host.action<Period & { readonly anchors?: string }>(async (session, { from, to, anchors }) => {
@@ -144,9 +145,11 @@ function withOptions(command: Command, options: readonly Option[]): Command {
   return command;
 }
 
-/** As `audit anchors` prints them, or the list alone. */
+/** As `audit anchors` prints them, the list alone, or the one that `audit verify --json` ends with. */
 function readAnchors(json: unknown): readonly unknown[] {
-  const anchors = Array.isArray(json) ? json : (json as { anchors?: unknown } | null)?.anchors;
-  if (!Array.isArray(anchors)) throw usage("the anchors must be a JSON list, or {anchors: [...]}");
-  return anchors;
+  if (Array.isArray(json)) return json;
+  const { anchors, anchor } = (json ?? {}) as { anchors?: unknown; anchor?: unknown };
+  if (Array.isArray(anchors)) return anchors;
+  if (typeof anchor === "object" && anchor !== null) return [anchor];
+  throw usage("the anchors must be a JSON list, {anchors: [...]} or {anchor: {...}}");
 }

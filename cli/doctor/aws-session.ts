@@ -41,11 +41,14 @@ export async function checkAwsSession(
     sts.send(new GetCallerIdentityCommand({}), { abortSignal })
   );
   if (!identity.ok) {
+    const unreachable = isUnreachable(identity.error);
     report.fail(
       "aws.credentials",
-      `the access key is refused: ${identity.error}`,
-      isUnreachable(identity.error)
-        ? `look whether STS in ${aws.region} can be reached from here`
+      unreachable
+        ? `STS in ${aws.region} does not answer: ${identity.error}`
+        : `the access key is refused: ${identity.error}`,
+      unreachable
+        ? "look at the region, and whether it can be reached from here; docs/runbooks.md, 2"
         : "make a new access key for the caller (docs/deployment.md, 2) and set AWS_ACCESS_KEY_ID " +
           "and AWS_SECRET_ACCESS_KEY",
     );

@@ -87,9 +87,10 @@ export class Configuration {
   ) {
     return await this.#audited(actor, "config.rollback", async () => {
       const present = await this.#expected(change);
-      const variables = restore(present.variables, await this.#stored(to.revision), to.remove);
-      const named = variables.KMS_PROVIDER as ProviderName | undefined;
+      const older = await this.#stored(to.revision);
+      const named = older.KMS_PROVIDER as ProviderName | undefined;
       const provider = named ?? this.#options.config.provider;
+      const variables = restore(present.variables, older, provider, to.remove);
       requireRemovable(to.remove, [provider, present.config.provider]);
       const checked = this.#check(variables, provider);
       return await this.#save(actor, present, checked, change, to.revision);

@@ -208,16 +208,19 @@ export function merge(stored: Variables, candidate: Candidate): Variables {
 
 /**
  * An older revision once more; providers that it did not know stay, so that what they wrote is read. One
- * that was removed since is the environment's again, as it was then.
+ * that was removed since is the environment's again, as it was then. `chosen`, its own, it knows even if it
+ * says nothing of it: then the environment's values count.
  */
 export function restore(
   stored: Variables,
   older: Variables,
+  chosen: ProviderName,
   removed?: readonly ProviderName[],
 ): Variables {
   const known = PROVIDERS.filter((provider) => {
     const names = Object.values(allOf(provider));
-    return names.some((name) => name in older) || !names.some((name) => stored[name]);
+    return provider === chosen || names.some((name) => name in older) ||
+      !names.some((name) => stored[name]);
   });
   const replaced = new Set([
     "KMS_PROVIDER",

@@ -60,6 +60,12 @@ Deno.test("audit verify: all anchors of a file, as many at a time as a request t
       assertEquals(bodies.flatMap((body) => body.anchors), anchors);
       assertEquals(bodies.map((body) => body.anchors.length), [200, 200, 50]);
     }
+    const verified = privateFile(JSON.stringify({ valid: true, anchor: anchors[7] }));
+    const before = suite.seen.length;
+    await suite.run(["audit", "verify", "--anchors", verified]);
+    const [body] = suite.seen.slice(before).map(({ body }) => body as { anchors: unknown[] });
+    assertEquals(body?.anchors, [anchors[7]], "as a verification ended");
+
     const other = await suite.run(["audit", "verify", "--anchors", privateFile('"anchors"')]);
     assertEquals(other.code, 2);
   }));

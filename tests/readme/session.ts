@@ -6,8 +6,12 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a script in bash, which ends at the first command that fails. */
-export async function runScript(script: string, cwd: string): Promise<Finished> {
+/** Runs a script in bash, which ends at the first command that fails, or with `signal`. */
+export async function runScript(
+  script: string,
+  cwd: string,
+  signal?: AbortSignal,
+): Promise<Finished> {
   const { code, stdout, stderr } = await new Deno.Command("bash", {
     args: ["-euo", "pipefail", "-c", script],
     cwd,
@@ -15,6 +19,7 @@ export async function runScript(script: string, cwd: string): Promise<Finished> 
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
+    ...signal === undefined ? {} : { signal },
   }).output();
   const text = new TextDecoder();
   return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };

@@ -200,13 +200,17 @@ Deno.test("a rollback restores a revision, and keeps what it did not know", () =
     merge(older, parse({ provider: "aws", region: "eu-west-1", account_id: "123456789012" })),
     parse({ provider: "vault", addr: "https://v.example", credentials: { token: "hvs.one" } }),
   );
-  const restored = restore(newer, older);
+  const restored = restore(newer, older, "aws");
   assertEquals([restored.KMS_PROVIDER, restored.AWS_REGION], ["aws", "us-east-1"]);
   assertEquals([restored.VAULT_TOKEN, restored.AWS_ACCOUNT_ID], ["hvs.one", undefined]);
-  assertEquals(restore(newer, {}).KMS_PROVIDER, undefined);
-  assertEquals(restore(newer, {}).VAULT_TOKEN, "hvs.one");
-  assertEquals(restore(newer, {}, ["vault"]).VAULT_TOKEN, "");
-  assertEquals(restore(newer, {}, ["vault"]).VAULT_ADDR, undefined);
+  assertEquals(restore(newer, {}, "aws").KMS_PROVIDER, undefined);
+  assertEquals(restore(newer, {}, "aws").VAULT_TOKEN, "hvs.one");
+  assertEquals(restore(newer, {}, "aws", ["vault"]).VAULT_TOKEN, "");
+  assertEquals(restore(newer, {}, "aws", ["vault"]).VAULT_ADDR, undefined);
+  // The environment has values of its own for the provider it chooses, and for no other.
+  assertEquals(restore(newer, {}, "aws").AWS_REGION, undefined);
+  assertEquals(restore(newer, {}, "aws").AWS_ACCESS_KEY_ID, undefined);
+  assertEquals(restore(newer, {}, "vault").AWS_REGION, "eu-west-1");
 });
 
 Deno.test("a rollback to before a removal undoes it", () => {
@@ -218,10 +222,14 @@ Deno.test("a rollback to before a removal undoes it", () => {
   const before = merge({}, vault);
   const after = merge(before, { ...vault, remove: ["aws"] });
   assertEquals(overlay(AWS, after).aws, undefined);
-  assertEquals(overlay(AWS, restore(after, before)).aws?.region, AWS.AWS_REGION);
-  const { provider, vault: reader } = overlay(AWS, restore(after, {}));
+  assertEquals(overlay(AWS, restore(after, before, "vault")).aws?.region, AWS.AWS_REGION);
+  const { provider, vault: reader } = overlay(AWS, restore(after, {}, "aws"));
   assertEquals([provider, reader?.address], ["aws", "https://v.example"]);
-  assertEquals(overlay(AWS, restore(before, after)).aws, undefined, "and to after it repeats it");
+  assertEquals(
+    overlay(AWS, restore(before, after, "vault")).aws,
+    undefined,
+    "and to after it repeats it",
+  );
 });
 
 Deno.test("faults of the one validator come back at the fields they are about", () => {

@@ -1,0 +1,199 @@
+/**
+ * Follows docs/runbooks.md as an operator does, word for word: what is run is read from it. Whether the
+ * aim of each was reached is then found out by other means than its own commands.
+ */
+
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { copyRepository, readText } from "../support/repository.ts";
+import { StackUnderTest } from "./stack.ts";
+import { runScript } from "./session.ts";
+
+const CLASSES = ["payment", "pii", "general"];
+/** The runbooks wait for what should come about: then it never did. */
+const STUCK_MS = 120_000;
+const MASTERCARD = "5555555555554444";
+
+/** Sections by their number, each with its blocks by label, in the order of the page. */
+function readRunbooks(page: string): Map<string, { label: string; code: string }[]> {
+  return new Map(
+    page.split(/^## (?=\d\. )/m).slice(1).map((section) => {
+      const fences = section.matchAll(/^<!-- runs(?:: (\w+))? -->\n```sh\n([\s\S]*?)^```/gm);
+      return [
+        section.slice(0, 1),
+        [...fences].map(([, label = "steps", code = ""]) => ({ label, code })),
+      ];
+    }),
+  );
+}
+
+Deno.test("the runbooks, followed word for word", async (t) => {
+  const folder = await Deno.makeTempDir({ prefix: "runbooks-" });
+  await copyRepository(folder);
+  // Stored settings reach every worker within seconds instead of a minute.
+  await Deno.writeTextFile(`${folder}/.env.local`, "KMS_CONFIG_CACHE_MS=2000\n");
+  const runbooks = readRunbooks(readText("docs/runbooks.md"));
+  const preamble = runbooks.get("0")?.[0]?.code ?? "";
+  const times: string[] = [];
+  await using stack = new StackUnderTest(folder);
+  await stack.start();
+  try {
+    /** Follows the next blocks of a runbook, which all have this label. @returns what they printed */
+    const follow = async (number: string, label = "steps"): Promise<string> => {
+      const left = runbooks.get(number) ?? [];
+      const end = left.findIndex((block) => block.label !== label);
+      const blocks = left.splice(0, end === -1 ? left.length : end);
+      assert(blocks.length > 0, `runbook ${number}: ${label} does not come next`);
+      // What is done while the stack is stopped cannot ask it for its address.
+      const script = [...label === "stopped" ? [] : [preamble], ...blocks.map(({ code }) => code)];
+      const { code, stdout, stderr } = await runScript(
+        script.join("\n"),
+        folder,
+        AbortSignal.timeout(STUCK_MS),
+      );
+      assertEquals(code, 0, `runbook ${number}, ${label}:\n${stdout}\n${stderr}`);
+      return stdout;
+    };
+    const runbook = async (number: string, name: string, body: () => Promise<void>) => {
+      await t.step(`${number}. ${name}`, async () => {
+        const startedAt = Date.now();
+        await body();
+        times.push(`${number}. ${name}: ${((Date.now() - startedAt) / 1000).toFixed(0)} s`);
+      });
+      assertEquals(runbooks.get(number), [], "every block was followed");
+    };
+    const demo = stack.file.demo.user_id;
+    const other = await stack.newUser();
+    const revealed = async (user: string, id: string) =>
+      (await stack.reveal(user, id, "charge:order-1001")).payment_method?.card?.number;
+
+    await runbook("1", "Rotate a key", async () => {
+      const card = await stack.storeCard(demo, MASTERCARD);
+      const [old] = await stack.versions("payment");
+      await stack.resetCalls();
+      await follow("1");
+      const [now, ...others] = await stack.versions("payment");
+      assertEquals(others, [], "the old version was retired");
+      assert(now !== old);
+      assertEquals(await stack.versionsOfRows("payment"), [now], "every row is at the new one");
+      assertEquals(await revealed(demo, card), MASTERCARD);
+      const rotations = (await stack.calls()).filter(({ operation }) =>
+        operation === "RotateKeyOnDemand"
+      );
+      assertEquals(
+        rotations.map(({ region, status }) => [region, status]),
+        [["us-east-1", 200]],
+        "KMS's own key rotated, at its primary",
+      );
+    });
+
+    await runbook("2", "Lose a region", async () => {
+      await stack.resetCalls();
+      await follow("2");
+      const during = await stack.calls();
+      const answered = during.filter(({ status }) => status === 200);
+      assert(answered.some(({ region }) => region === "us-west-2"), "another region served");
+      assert(during.some(({ fault }) => fault === "blackhole"), "the region was away");
+      assert(!answered.some(({ region }) => region === "us-east-1"));
+      assertEquals((await stack.health()).metadata.region, "us-west-2");
+      const [row] = await stack.sql<{ id: string }>(
+        "select id from public.encrypted_records where data_class = 'general' and user_id = $1",
+        [demo],
+      );
+      const { record } = await stack.reveal(demo, `records/${row?.id}`, "runbook");
+      assertEquals(record?.data, { region: "lost" });
+
+      await stack.resetCalls();
+      await follow("2", "back");
+      const after = await stack.health();
+      assertEquals([after.status, after.metadata.region], ["healthy", "us-east-1"]);
+      assert(
+        (await stack.calls()).some((call) => call.region === "us-east-1" && call.status === 200),
+      );
+    });
+
+    await runbook("3", "Change provider", async () => {
+      const card = await stack.storeCard(other, MASTERCARD);
+      await follow("3");
+      assertEquals(await stack.holders("branch_keys"), ["env"]);
+      assertEquals(await stack.holders("branch_key_copies"), ["aws"], "both serve");
+      assertEquals(await revealed(other, card), MASTERCARD);
+      await follow("3", "back");
+      assertEquals(await stack.holders("branch_keys"), ["aws"]);
+      assertEquals(await stack.holders("branch_key_copies"), []);
+      assertEquals(await revealed(other, card), MASTERCARD);
+      await follow("3", "finish");
+      assertEquals(await stack.holders("branch_keys"), ["env"]);
+      assertEquals(await stack.holders("branch_key_copies"), [], "the old wrappings are gone");
+      assertEquals(await revealed(other, card), MASTERCARD);
+      await follow("3", "return");
+      assertEquals(await stack.holders("branch_keys"), ["aws"]);
+      assertEquals(await stack.holders("branch_key_copies"), []);
+      assertEquals(await revealed(other, card), MASTERCARD);
+    });
+
+    await runbook("4", "Respond to a leaked credential", async () => {
+      const card = await stack.storeCard(demo, MASTERCARD);
+      const before = await Promise.all(CLASSES.map((name) => stack.versions(name)));
+      await follow("4");
+      for (const [at, name] of CLASSES.entries()) {
+        const now = await stack.versions(name);
+        assertEquals(now.length, 1, `one version of ${name}`);
+        assert(!before[at]?.includes(now[0] ?? ""));
+        const ofRows = await stack.versionsOfRows(name);
+        assertEquals(ofRows.filter((version) => version !== now[0]), [], "no row at another");
+      }
+      assertEquals(await revealed(demo, card), MASTERCARD);
+      const [stored] = await stack.sql<{ provider: string; reason: string }>(
+        "select provider, reason from kms.settings order by revision desc limit 1",
+      );
+      assertEquals(stored, { provider: "aws", reason: "the caller's key leaked" });
+    });
+
+    await runbook("5", "Restore from backup", async () => {
+      const [erased, kept] = [
+        await stack.storeCard(demo, MASTERCARD),
+        await stack.storeCard(other, MASTERCARD),
+      ];
+      await stack.whileStopped(() => follow("5", "stopped"));
+      await follow("5", "kept");
+      const lost = await stack.storeCard(other, "4242424242424242");
+      assertEquals(await stack.cards(), [kept, lost].sort());
+      await stack.whileStopped(() => follow("5", "stopped"));
+      assertEquals(await stack.cards(), [erased, kept].sort(), "as it was at the backup");
+      const said = await follow("5");
+      assertMatch(said, /entries since the backup are gone/);
+      assertEquals(await stack.cards(), [kept], "who was erased is erased again");
+      assertEquals((await stack.reveal(demo, erased, "charge")).code, "not_found");
+      assertEquals(await revealed(other, kept), MASTERCARD);
+    });
+
+    await runbook("6", "Answer an auditor", async () => {
+      const card = await stack.storeCard(demo, MASTERCARD);
+      await revealed(demo, card);
+      const said = await follow("6");
+      const { entries } = JSON.parse(await Deno.readTextFile(`${folder}/who-saw-it.json`));
+      assertEquals(
+        entries.map((
+          { record_id, actor_id, purpose }: Record<string, string>,
+        ) => [record_id, actor_id, purpose]),
+        [[card, "default", "charge:order-1001"]],
+      );
+      const exported = (await Deno.readTextFile(`${folder}/audit.jsonl`)).trim().split("\n");
+      assertMatch(said, new RegExp(`^${exported.length} entries hold, `, "m"));
+      assertMatch(said, /^1$/m);
+      // One that was changed is found without the suite.
+      const changed = exported.map((line) =>
+        line.replace("charge:order-1001", "charge:order-1002")
+      );
+      await Deno.writeTextFile(`${folder}/changed.jsonl`, changed.join("\n"));
+      const offline = await runScript("node verify-export.mjs < changed.jsonl", folder);
+      assertEquals(offline.code, 1);
+      assertMatch(offline.stderr, /changed/);
+      assertEquals((await stack.reveal(demo, card, "charge")).code, "not_found");
+    });
+  } finally {
+    console.log(times.join("\n"));
+    await stack.end();
+    await Deno.remove(folder, { recursive: true });
+  }
+});
