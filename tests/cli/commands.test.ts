@@ -162,7 +162,7 @@ const CASES: readonly Case[] = [
       ...{ owner_id: USER, outcome: "failure" },
     },
     data: { entries: [{ day: "2026-11-02", seq: 3, action: "a.b", hash: "f" }], next_cursor: null },
-    text: /^day +seq +action .*\n2026-11-02 +3 +a\.b/m,
+    text: /^day +seq +occurred_at +action .* purpose\n2026-11-02 +3 +- +a\.b/m,
   },
   {
     args: ["audit", "alerts"],
