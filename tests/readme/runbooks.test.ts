@@ -32,6 +32,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
   // Stored settings reach every worker within seconds instead of a minute.
   await Deno.writeTextFile(`${folder}/.env.local`, "KMS_CONFIG_CACHE_MS=2000\n");
   const runbooks = readRunbooks(readText("docs/runbooks.md"));
+  assertEquals([...runbooks.keys()].join(""), "0123456");
   const preamble = runbooks.get("0")?.[0]?.code ?? "";
   const times: string[] = [];
   await using stack = new StackUnderTest(folder);
@@ -162,6 +163,8 @@ Deno.test("the runbooks, followed word for word", async (t) => {
       assertEquals(await stack.cards(), [erased, kept].sort(), "as it was at the backup");
       const said = await follow("5");
       assertMatch(said, /entries since the backup are gone/);
+      const audit = JSON.parse(await Deno.readTextFile(`${folder}/kept/lost-entries.json`));
+      assertEquals([audit.valid, audit.faults.length > 0], [false, true], "the anchor convicts");
       assertEquals(await stack.cards(), [kept], "who was erased is erased again");
       assertEquals((await stack.reveal(demo, erased, "charge")).code, "not_found");
       assertEquals(await revealed(other, kept), MASTERCARD);
@@ -169,22 +172,20 @@ Deno.test("the runbooks, followed word for word", async (t) => {
 
     await runbook("6", "Answer an auditor", async () => {
       const card = await stack.storeCard(demo, MASTERCARD);
-      await revealed(demo, card);
+      await stack.reveal(demo, card, "dispute:case-7");
       const said = await follow("6");
       const { entries } = JSON.parse(await Deno.readTextFile(`${folder}/who-saw-it.json`));
       assertEquals(
         entries.map((
           { record_id, actor_id, purpose }: Record<string, string>,
         ) => [record_id, actor_id, purpose]),
-        [[card, "default", "charge:order-1001"]],
+        [[card, "default", "dispute:case-7"]],
       );
       const exported = (await Deno.readTextFile(`${folder}/audit.jsonl`)).trim().split("\n");
       assertMatch(said, new RegExp(`^${exported.length} entries hold, `, "m"));
       assertMatch(said, /^1$/m);
       // One that was changed is found without the suite.
-      const changed = exported.map((line) =>
-        line.replace("charge:order-1001", "charge:order-1002")
-      );
+      const changed = exported.map((line) => line.replace("dispute:case-7", "dispute:case-8"));
       await Deno.writeTextFile(`${folder}/changed.jsonl`, changed.join("\n"));
       const offline = await runScript("node verify-export.mjs < changed.jsonl", folder);
       assertEquals(offline.code, 1);
