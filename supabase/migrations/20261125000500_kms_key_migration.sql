@@ -199,15 +199,22 @@ comment on column kms.provider_migration.started_at is 'When it began.';
 
 alter table kms.provider_migration enable row level security;
 
+create function kms.provider_prefix(p_provider text) returns text
+language sql immutable set search_path = ''
+as $$
+  select case p_provider
+    when 'aws' then 'arn:' when 'gcp' then 'projects/' when 'vault' then 'vault:' when 'env' then 'env:'
+  end
+$$;
+comment on function kms.provider_prefix(text) is
+  'How the names of a provider''s keys begin. For queries over many rows, which compare with it: a call '
+  'for each row would take many times as long.';
+
 create function kms.provider_of(p_kms_key_arn text) returns text
 language sql immutable set search_path = ''
 as $$
-  select case
-    when p_kms_key_arn like 'arn:%' then 'aws'
-    when p_kms_key_arn like 'projects/%' then 'gcp'
-    when p_kms_key_arn like 'vault:%' then 'vault'
-    when p_kms_key_arn like 'env:%' then 'env'
-  end
+  select name from unnest(array['aws', 'gcp', 'vault', 'env']) as p (name)
+  where starts_with(p_kms_key_arn, kms.provider_prefix(name))
 $$;
 comment on function kms.provider_of(text) is 'Whose key that is, by its name; null for nobody''s.';
 
@@ -215,11 +222,13 @@ create function kms.migration_records(p_from text, p_to text)
 returns table (branch_key_id text, type text, provider text, has_copy boolean, is_confirmed boolean)
 language sql stable set search_path = ''
 as $$
-  select k.branch_key_id, k.type, p.provider, c.type is not null, c.confirmed_at is not null
-  from kms.branch_keys as k
-  cross join lateral (select kms.provider_of(k.record ->> 'kms-arn') as provider) as p
+  with p as materialized ( -- otherwise it is called for each record
+    select name, kms.provider_prefix(name) as prefix from unnest(array[p_from, p_to]) as n (name)
+  )
+  select k.branch_key_id, k.type, p.name, c.type is not null, c.confirmed_at is not null
+  from p
+  join kms.branch_keys as k on starts_with(k.record ->> 'kms-arn', p.prefix)
   left join kms.branch_key_copies as c on (c.branch_key_id, c.type) = (k.branch_key_id, k.type)
-  where p.provider in (p_from, p_to)
 $$;
 comment on function kms.migration_records(text, text) is
   'The records that a migration between these providers is about, by who wraps them now.';
@@ -227,13 +236,17 @@ comment on function kms.migration_records(text, text) is
 create function kms.migration_remaining(p_from text, p_to text, p_step text) returns integer
 language sql stable set search_path = ''
 as $$
-  select count(distinct r.branch_key_id)::integer from kms.migration_records(p_from, p_to) as r
-  where case p_step
-    when 'prepare' then not r.has_copy
-    when 'switch' then not r.has_copy or r.provider = p_from
-    when 'finish' then r.provider = p_from or r.has_copy and not r.is_confirmed
-    else r.provider = p_to
-  end
+  -- By hash: there may be a branch key for every user.
+  select count(*)::integer from (
+    select from kms.migration_records(p_from, p_to) as r
+    where case p_step
+      when 'prepare' then not r.has_copy
+      when 'switch' then not r.has_copy or r.provider = p_from
+      when 'finish' then r.provider = p_from or r.has_copy and not r.is_confirmed
+      else r.provider = p_to
+    end
+    group by r.branch_key_id
+  ) as k
 $$;
 comment on function kms.migration_remaining(text, text, text) is
   'Branch keys for which a step is not done.';
@@ -245,13 +258,13 @@ as $$
   select jsonb_build_object(
     'from', p_from, 'to', p_to, 'step', p_step, 'remaining', p_remaining,
     'branch_keys', (
-      select count(distinct r.branch_key_id) from kms.migration_records(p_from, p_to) as r
+      select count(*) from kms.migration_records(p_from, p_to) as r where r.type = 'branch:ACTIVE'
     ),
     'direct_rows', (
       select count(*) from kms.ciphertexts as c
       -- In the words of the index of wrapping keys.
       where c.branch_key_id is null and c.kms_key_arn is not null
-        and kms.provider_of(c.kms_key_arn) = p_from
+        and starts_with(c.kms_key_arn, (select kms.provider_prefix(p_from)))
     )
   )
 $$;
@@ -384,19 +397,11 @@ declare
   v_items jsonb := kms.parse_list(p_items, 'p_items', 1, 100);
   v_item jsonb;
   v_path text;
-  v_id text;
   v_stored jsonb[] := array[]::jsonb[];
 begin
   if not kms.lock_migration(p_from, p_to, array['prepare', 'switch', 'back']) then
     return jsonb_build_object('stored', 0);
   end if;
-  -- Locks in one order, as rotations take them: the branch keys, then the audit chain.
-  for v_id in
-    select distinct e.value -> 'record' ->> 'branch-key-id' as id
-    from jsonb_array_elements(v_items) as e (value) order by id
-  loop
-    perform kms.lock_branch_key(v_id);
-  end loop;
   for n in 0 .. jsonb_array_length(v_items) - 1 loop
     v_item := v_items -> n;
     v_path := format('p_items[%s]', n);
@@ -414,8 +419,10 @@ begin
     select k.branch_key_id, k.type, v_item -> 'copy' from kms.branch_keys as k
     where k.branch_key_id = v_item -> 'record' ->> 'branch-key-id'
       and k.type = v_item -> 'record' ->> 'type'
-      -- Rotated, destroyed or moved since it was read: then this is no copy of it.
+      -- Rotated, destroyed or moved since it was read: then this is no copy of it. Whoever is about to is
+      -- not waited for, since the records here are many: the next call finds what came of it.
       and k.record = v_item -> 'record'
+    for no key update skip locked
     on conflict do nothing;
     if found then
       v_stored := v_stored || kms.branch_key_entry('branch_key.copy', v_item -> 'copy');
@@ -456,12 +463,15 @@ begin
     where r.provider <> v_provider and r.has_copy
     order by r.branch_key_id, r.type limit p_limit
   loop
-    -- Row by row, the record before its copy, as rotations do; what has changed meanwhile is left.
+    -- Row by row, the record before its copy, as rotations do; what has changed meanwhile is left, and
+    -- so is what somebody holds: a caller with many rows waits for none.
     select k.record into v_record from kms.branch_keys as k
-    where k.branch_key_id = v_key.branch_key_id and k.type = v_key.type for update;
+    where k.branch_key_id = v_key.branch_key_id and k.type = v_key.type
+    for no key update skip locked;
     continue when not found;
     select c.record into v_copy from kms.branch_key_copies as c
-    where c.branch_key_id = v_key.branch_key_id and c.type = v_key.type for update;
+    where c.branch_key_id = v_key.branch_key_id and c.type = v_key.type
+    for no key update skip locked;
     continue when not found or kms.provider_of(v_copy ->> 'kms-arn') <> v_provider;
     update kms.branch_keys as k set record = v_copy
     where k.branch_key_id = v_key.branch_key_id and k.type = v_key.type;
@@ -494,11 +504,16 @@ begin
     return jsonb_build_object('confirmed', 0);
   end if;
   perform set_config('kms.moving_branch_keys', 'on', true);
+  with opened as (
+    select c.branch_key_id, c.type
+    from jsonb_array_elements(v_records) as e (value)
+    join kms.branch_keys as k on k.branch_key_id = e.value ->> 'branch-key-id'
+      and k.type = e.value ->> 'type' and k.record = e.value
+    join kms.branch_key_copies as c on (c.branch_key_id, c.type) = (k.branch_key_id, k.type)
+    for no key update of c skip locked
+  )
   update kms.branch_key_copies as c set confirmed_at = clock_timestamp()
-  from jsonb_array_elements(v_records) as e (value)
-  join kms.branch_keys as k on k.branch_key_id = e.value ->> 'branch-key-id'
-    and k.type = e.value ->> 'type' and k.record = e.value
-  where (c.branch_key_id, c.type) = (k.branch_key_id, k.type);
+  from opened as o where (c.branch_key_id, c.type) = (o.branch_key_id, o.type);
   get diagnostics v_confirmed = row_count;
   perform set_config('kms.moving_branch_keys', '', true);
   return jsonb_build_object('confirmed', v_confirmed);

@@ -25,13 +25,16 @@ as $$
     limit 1
   ) as r
   union all
-  (
-    select distinct on (b.record ->> 'kms-arn', c.record ->> 'kms-arn')
-      jsonb_build_array(b.record, c.record)
+  select jsonb_build_array(b.record, c.record)
+  from (
+    -- By hash, and of names alone: there may be a branch key for every user.
+    select min(array[c.branch_key_id, c.type]) as one
     from kms.branch_key_copies as c
     join kms.branch_keys as b on (b.branch_key_id, b.type) = (c.branch_key_id, c.type)
-    order by b.record ->> 'kms-arn', c.record ->> 'kms-arn'
-  )
+    group by b.record ->> 'kms-arn', c.record ->> 'kms-arn'
+  ) as p
+  join kms.branch_key_copies as c on (c.branch_key_id, c.type) = (p.one[1], p.one[2])
+  join kms.branch_keys as b on (b.branch_key_id, b.type) = (c.branch_key_id, c.type)
 $$;
 comment on function kms.wrapped_branch_keys() is
   'One branch key record of each wrapping key, [record], and while keys move between providers one of '

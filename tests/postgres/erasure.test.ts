@@ -100,6 +100,56 @@ Deno.test("erasures on Postgres", async (t) => {
       assertEquals(await count(`from kms.branch_keys where branch_key_id like '%:${user}'`), 0);
     });
 
+    await t.step("a migration of providers waits for nobody who is being erased", async () => {
+      const step = async (name: string) => {
+        const args = [STORE_ACTOR, "aws", "vault", name];
+        return (await rpc<{ outcome: string }>(service, "kms_migration_step", args))?.outcome;
+      };
+      const uncopied = async () =>
+        await rpc<Record<string, string>[]>(
+          service,
+          "kms_migration_work",
+          ["aws", "vault", "copy", "100"],
+        ) ?? [];
+      const asCopies = (records: Record<string, string>[]) =>
+        JSON.stringify(records.map((record) => ({
+          record,
+          copy: { ...record, "kms-arn": "vault:transit/keys/payment" },
+        })));
+      const calls = (records: Record<string, string>[]): [string, string[]][] => [
+        ["kms_migration_copy", [STORE_ACTOR, "aws", "vault", asCopies(records)]],
+        ["kms_migration_swap", [STORE_ACTOR, "aws", "vault", "1000"]],
+        ["kms_migration_confirm", ["aws", "vault", JSON.stringify(records)]],
+      ];
+      assertEquals(await step("prepare"), "ok");
+      for (let left = await uncopied(); left.length > 0; left = await uncopied()) {
+        await rpc(service, "kms_migration_copy", [STORE_ACTOR, "aws", "vault", asCopies(left)]);
+      }
+      assertEquals(await step("switch"), "ok");
+      await rpc(service, "kms_migration_swap", [STORE_ACTOR, "aws", "vault", "1000"]);
+
+      // All that is left to move is of two people who are being erased; one of them has no copies yet.
+      const [copied, bare] = [await newUser(), await newUser()];
+      await keyOf(`payment:${copied}`);
+      const records = await uncopied();
+      await rpc(service, "kms_migration_copy", [STORE_ACTOR, "aws", "vault", asCopies(records)]);
+      await keyOf(`payment:${bare}`);
+      records.push(...await uncopied());
+      assertEquals(records.length, 6);
+      const answers: unknown[] = [];
+      await service.begin(async (erasing) => {
+        for (const user of [copied, bare]) {
+          await rpc(erasing, "kms_user_erase", [STORE_ACTOR, user, "race"]);
+        }
+        await admin.begin(async (moving) => {
+          await moving`set local role service_role`;
+          await moving`set local lock_timeout = '10s'`;
+          for (const [name, args] of calls(records)) answers.push(await rpc(moving, name, args));
+        });
+      });
+      assertEquals(answers, [{ stored: 0 }, { swapped: 0 }, { confirmed: 0 }]);
+    });
+
     await t.step(
       "whatever comes while a person is erased can be read, or is not there",
       async () => {
