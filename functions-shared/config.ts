@@ -73,6 +73,8 @@ export interface Config {
   readonly userReveal: "never" | "aal2";
   /** Whether administrators need a second factor for `kms-admin`. */
   readonly adminRequiresAal2: boolean;
+  /** Addresses of Vaults that stored settings may name in production, beside the environment's own. */
+  readonly vaultAllowedAddresses: readonly string[];
   /** Card brands accepted, in Stripe's spelling. */
   readonly cardBrands: readonly string[];
   /** `*` or a list of origins for browsers. */
@@ -217,7 +219,8 @@ export function loadConfig(env: Environment): Config {
     }),
     runStartupTest: read.flag("KMS_RUN_STARTUP_TEST", false),
     userReveal: read.oneOf("KMS_USER_REVEAL", ["never", "aal2"], "never"),
-    adminRequiresAal2: read.flag("KMS_ADMIN_REQUIRE_AAL2", false),
+    adminRequiresAal2: read.flag("KMS_ADMIN_REQUIRE_AAL2", isProduction),
+    vaultAllowedAddresses: readAllowedAddresses(read),
     cardBrands: readBrands(read),
     corsOrigins: readOrigins(read),
     idempotencyRetentionSeconds: 3600 *
@@ -326,6 +329,15 @@ function readOrigins(read: EnvironmentReader): readonly string[] {
     }
   }
   return origins;
+}
+
+function readAllowedAddresses(read: EnvironmentReader): readonly string[] {
+  const addresses = read.list("VAULT_ALLOWED_ADDRS").map((one) => one.replace(/\/+$/, ""));
+  if (addresses.some((one) => !/^https:\/\/[^\s/?#]+$/.test(one) || !URL.canParse(one))) {
+    read.fault("VAULT_ALLOWED_ADDRS", "must be https addresses such as https://vault.example:8200");
+    return [];
+  }
+  return addresses;
 }
 
 function deepFreeze<T>(value: T): T {

@@ -155,12 +155,30 @@ export class Configuration {
         detail: `must be at most ${MAX_STORED_CHARACTERS} characters with what is kept`,
       }]);
     }
+    let config: Config;
     try {
-      return { variables, config: overlay(this.#options.environment, variables) };
+      config = overlay(this.#options.environment, variables);
     } catch (error) {
       if (!(error instanceof ConfigError)) throw error;
       throw validationFailed(violationsOf(error, provider));
     }
+    this.#requireAllowed(config);
+    return { variables, config };
+  }
+
+  /**
+   * A migration hands every branch key to the new provider, and a Vault sees them as they are: with a stolen
+   * administrator's token alone nobody shall name one. The environment is not the administrators' to write.
+   */
+  #requireAllowed({ vault }: Config): void {
+    const { config: own } = this.#options;
+    const allowed = [own.vault?.address, ...own.vaultAllowedAddresses];
+    if (!own.isProduction || vault === undefined || allowed.includes(vault.address)) return;
+    throw validationFailed([{
+      pointer: "/addr",
+      code: "address_not_allowed",
+      detail: "must be VAULT_ADDR or one of VAULT_ALLOWED_ADDRS of the environment in production",
+    }]);
   }
 
   async #save(

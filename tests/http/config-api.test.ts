@@ -347,6 +347,28 @@ test("production refuses the provider env", async () => {
   }
 });
 
+test("in production no Vault can be named that the environment does not, and administrators need a second factor", async () => {
+  const stack = await sharedStack();
+  const production = { ...AT_ONCE, KMS_HEALTH_CACHE_MS: "", APP_ENVIRONMENT: "production" };
+  const notAllowed = [{ pointer: "/addr", code: "address_not_allowed" }];
+  try {
+    await stack.restartFunction(ADMIN, production);
+    for (const [method, path] of [["PUT", "/config"], ["POST", "/config/test"]] as const) {
+      const answer = await send(method, path, await vaultConfig());
+      assertProblem(answer, 422, "validation_failed", notAllowed);
+    }
+    assertProblem(await admin(await newAdmin(), "GET", "/config"), 403, "admin_required");
+    assertEquals((await admin(await newAdmin("aal2"), "GET", "/config")).status, 200);
+
+    const addr = "https://vault.example:8200";
+    await stack.restartFunction(ADMIN, { ...production, VAULT_ALLOWED_ADDRS: `["${addr}/"]` });
+    const other = await vaultConfig({ addr: "https://vault.example:8201" });
+    assertProblem(await send("PUT", "/config", other), 422, "validation_failed", notAllowed);
+  } finally {
+    await stack.restartFunction(ADMIN, AT_ONCE);
+  }
+});
+
 test("a user who is no administrator may not even look", async () => {
   const user = await newUser();
   for (const [method, path] of [["GET", "/config"], ["GET", "/config/history"]] as const) {

@@ -375,6 +375,20 @@ Deno.test("ENCRYPTION_KEY is kept as it was set, for the key that was derived fr
   assertEquals(loadConfig(ENV).legacy.encryptionKey, ENCRYPTION_KEY);
 });
 
+Deno.test("Vaults that stored settings may name are https addresses", () => {
+  const allowed = (text: string) =>
+    loadConfig({ ...AWS, VAULT_ALLOWED_ADDRS: text }).vaultAllowedAddresses;
+  assertEquals(allowed('["https://v.example:8200/", "https://w.example"]'), [
+    "https://v.example:8200",
+    "https://w.example",
+  ]);
+  for (const text of ["http://v.example", "https://", "https://v.example/path", "v.example"]) {
+    assertEquals(faultsOf({ ...AWS, VAULT_ALLOWED_ADDRS: text }), [
+      "VAULT_ALLOWED_ADDRS must be https addresses such as https://vault.example:8200",
+    ], text);
+  }
+});
+
 Deno.test("stored settings are asked for at least once in five minutes in production", () => {
   assertEquals(loadConfig(AWS).configCacheMs, 60_000);
   const rare = { ...AWS, KMS_CONFIG_CACHE_MS: "300001" };
