@@ -18,6 +18,7 @@ import {
 import { TcpTap } from "./canary/tcp-tap.ts";
 import {
   HEALTH,
+  inAudit,
   inBodies,
   inChanges,
   inHeaders,
@@ -57,6 +58,7 @@ Deno.test({
     try {
       await t.step("where it belongs: stored, changed, revealed", () => belongs(traffic));
       await t.step("in URLs", () => inUrls(traffic, MISPLACED));
+      await t.step("in questions about the audit", () => inAudit(traffic, MISPLACED));
       await t.step("in headers", () => inHeaders(traffic, MISPLACED));
       await t.step("in bodies", () => inBodies(traffic, MISPLACED));
       await t.step("while the key service is down", () => keyServiceDown(traffic));

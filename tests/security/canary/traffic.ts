@@ -6,6 +6,7 @@ import type { Sink } from "./sinks.ts";
 export const ENCRYPT = "encrypt-payment-data";
 export const MANAGE = "manage-payment-methods-kms";
 export const HEALTH = "kms-health-check";
+export const ADMIN = "kms-admin";
 
 export interface Answer {
   readonly status: number;
@@ -103,6 +104,24 @@ export async function inUrls(traffic: Traffic, number: string): Promise<void> {
     await traffic.send(HEALTH, `/${spelled}`);
     await traffic.send(`${spelled}`, "");
     await traffic.raw(`${traffic.stack.apiUrl}/functions/v1/${ENCRYPT}?n=${spelled}`, {});
+  }
+}
+
+/** The number typed into what administrators ask of the audit trail. */
+export async function inAudit(traffic: Traffic, number: string): Promise<void> {
+  const secret = { secret: true } as const;
+  const dashed = number.match(/.{4}/g)?.join("-");
+  for (const spelled of [number, dashed]) {
+    for (const name of ["actor_id", "action", "owner_id", "from", "cursor", "limit", "card"]) {
+      await traffic.send(ADMIN, `/audit?${name}=${spelled}`, secret);
+    }
+    for (const path of ["export?day", "alerts?hours", "anchors?from", "anchors?signed"]) {
+      await traffic.send(ADMIN, `/audit/${path}=${spelled}`, secret);
+    }
+    for (const name of ["from", "cursor", "before", "confirm", "anchors", number]) {
+      await traffic.send(ADMIN, "/audit/verify", { ...secret, json: { [name]: spelled } });
+      await traffic.send(ADMIN, "/audit/prune", { ...secret, json: { [name]: spelled } });
+    }
   }
 }
 
