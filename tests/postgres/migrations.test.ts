@@ -284,6 +284,35 @@ async function plain(t: Deno.TestContext, cluster: Cluster): Promise<void> {
     assertEquals({ ...left }, { ciphertexts: 0, fingerprints: 0, entries: 2, bad: null });
   });
 
+  await t.step("an old day is pruned behind its anchor, and its entries alone", async () => {
+    await using admin = connect(database.adminUrl);
+    await using service = connect(database.ownerUrl, "service_role");
+    // As if all this had been long ago.
+    await admin.sql.unsafe(`
+      alter table kms.audit_log disable trigger user;
+      update kms.audit_log set chain_day = '2024-01-01';
+      update kms.audit_log a set hash = kms.audit_hash(a) where seq = 1;
+      update kms.audit_log a set prev_hash = b.hash from kms.audit_log b where a.seq = 2 and b.seq = 1;
+      update kms.audit_log a set hash = kms.audit_hash(a) where seq = 2;
+      alter table kms.audit_log enable trigger user`);
+    await rpc(service.sql, "kms_audit_append", [
+      STORE_ACTOR,
+      JSON.stringify([{ action: "test.append", outcome: "success" }]),
+    ]);
+    const page = await rpc<{ anchors: Record<string, unknown>[] }>(
+      service.sql,
+      "kms_audit_anchors",
+      [null, null, "1", "false"],
+    );
+    const { finished: _, pruned: __, ...anchor } = page?.anchors[0] ?? {};
+    const signed = { ...anchor, signed_at: "2026-11-25T00:00:00.000Z", signature: "a".repeat(64) };
+    const pruned = await rpc(service.sql, "kms_audit_prune", [STORE_ACTOR, JSON.stringify(signed)]);
+    assertEquals(pruned, { pruned: true });
+    const left = await admin.sql<{ action: string }[]>`
+      select action from kms.audit_log order by chain_day, seq`;
+    assertEquals(left.map(({ action }) => action), ["test.append", "audit.prune"]);
+  });
+
   await t.step("the policies hide the audit log from change, whatever is granted", async () => {
     await using owner = connect(database.ownerUrl);
     await owner.sql.unsafe("grant update, delete on kms.audit_log to plain_owner");

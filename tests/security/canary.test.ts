@@ -19,6 +19,7 @@ import { TcpTap } from "./canary/tcp-tap.ts";
 import {
   HEALTH,
   inAdministration,
+  inAudit,
   inBodies,
   inChanges,
   inHeaders,
@@ -58,6 +59,7 @@ Deno.test({
     try {
       await t.step("where it belongs: stored, changed, revealed", () => belongs(traffic));
       await t.step("in URLs", () => inUrls(traffic, MISPLACED));
+      await t.step("in questions about the audit", () => inAudit(traffic, MISPLACED));
       await t.step("in headers", () => inHeaders(traffic, MISPLACED));
       await t.step("in bodies", () => inBodies(traffic, MISPLACED));
       await t.step("in administration", () => inAdministration(traffic, MISPLACED));

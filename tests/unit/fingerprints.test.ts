@@ -44,6 +44,19 @@ Deno.test("a fingerprint is the same in every worker that reads the same record"
   assertEquals(await suite({ records: first.records }).fingerprints.card(NUMBER), fingerprint);
 });
 
+Deno.test("an anchor's signature is the same in every worker, and no fingerprint of anything", async () => {
+  const first = suite();
+  const parts = ["kms-audit-anchor-v1", NUMBER];
+  const signature = await first.fingerprints.anchor(parts);
+  assertMatch(signature, /^[0-9a-f]{64}$/);
+  assertNotEquals(await first.fingerprints.anchor([parts.join("")]), signature);
+  assertNotEquals(await first.fingerprints.payload("payment", parts), signature);
+  // A replaced secret key changes nothing: signatures must hold for years.
+  const later = suite({ records: first.records, secret: "sb_secret_two" });
+  assertEquals(await later.fingerprints.anchor(parts), signature);
+  assertNotEquals(await suite().fingerprints.anchor(parts), signature);
+});
+
 Deno.test("a fingerprint is keyed: no other key store and no plain hash gives it", async () => {
   const { fingerprints, branchKeys } = suite();
   const fingerprint = await fingerprints.card(NUMBER);

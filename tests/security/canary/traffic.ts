@@ -108,6 +108,24 @@ export async function inUrls(traffic: Traffic, number: string): Promise<void> {
   }
 }
 
+/** The number typed into what administrators ask of the audit trail. */
+export async function inAudit(traffic: Traffic, number: string): Promise<void> {
+  const secret = { secret: true } as const;
+  const dashed = number.match(/.{4}/g)?.join("-");
+  for (const spelled of [number, dashed]) {
+    for (const name of ["actor_id", "action", "owner_id", "from", "cursor", "limit", "card"]) {
+      await traffic.send(ADMIN, `/audit?${name}=${spelled}`, secret);
+    }
+    for (const path of ["export?day", "alerts?hours", "anchors?from", "anchors?signed"]) {
+      await traffic.send(ADMIN, `/audit/${path}=${spelled}`, secret);
+    }
+    for (const name of ["from", "cursor", "before", "confirm", "anchors", number]) {
+      await traffic.send(ADMIN, "/audit/verify", { ...secret, json: { [name]: spelled } });
+      await traffic.send(ADMIN, "/audit/prune", { ...secret, json: { [name]: spelled } });
+    }
+  }
+}
+
 /** The number typed into every header that somebody reads, and into some that nobody does. */
 export async function inHeaders(traffic: Traffic, number: string): Promise<void> {
   const { apiUrl, publishableKey } = traffic.stack;
