@@ -45,7 +45,7 @@ function shown(value: unknown): string {
 
 /** What comes from a server cannot move the cursor, colour the screen or begin a line. */
 export function printable(text: string): string {
-  // deno-lint-ignore no-control-regex
+  // deno-lint-ignore no-control-regex -- control characters are what it is for
   return text.replace(/[\x00-\x1f\x7f-\x9f]/g, "?");
 }
 

@@ -103,7 +103,7 @@ export async function failover({ quick, progress }: BenchmarkOptions): Promise<B
 
   const slow = calls.filter(({ ms }) => ms > ATTEMPT_TIMEOUT_MS / 2).map(({ at }) => at);
   const errors = calls.filter(({ error }) => error !== undefined);
-  const after = seconds.filter(({ second }) => second > diesAt! + 2 && second < returnsAt!);
+  const after = seconds.filter(({ second }) => second > diesAt! + 1 && second < returnsAt!);
   const before = seconds.filter(({ second }) => second < diesAt!);
   const p50 = (of: readonly Second[]) => percentile(of.map(({ p50Ms }) => p50Ms), 50);
   const ms = (value: number) => Number(value.toFixed(1));

@@ -38,7 +38,7 @@ export async function spawn(args: readonly string[], stdin?: string): Promise<Fi
 }
 
 /** The answer of a command that succeeds. */
-// deno-lint-ignore no-explicit-any
+// deno-lint-ignore no-explicit-any -- each test reads the members it expects
 export async function done(args: readonly string[], options?: RunOptions): Promise<any> {
   const finished = await operate(args, options);
   assertEquals(finished.code, 0, finished.stderr);
