@@ -1,4 +1,5 @@
 import type { LocalAws } from "./aws/mod.ts";
+import type { LocalGcp } from "./gcp/mod.ts";
 import type { Identity } from "./identity.ts";
 import { keyId, legacyKey } from "./tokens.ts";
 
@@ -44,14 +45,23 @@ export function localSecrets(aws: Pick<LocalAws, "endpoint" | "identities">): En
   };
 }
 
+/** Where Google is found, once there are credentials for it. */
+export function googleEndpoints({ endpoint }: Pick<LocalGcp, "endpoint">): Env {
+  return { GOOGLE_KMS_ENDPOINT: endpoint, GOOGLE_SECRET_MANAGER_ENDPOINT: endpoint };
+}
+
 /**
  * What a function gets: the platform's variables, the local AWS, the env file, then `overrides`.
  * An empty value removes a variable. An env file that brings its own `AWS_ACCESS_KEY_ID` means
- * another AWS, so none of the local `AWS_*` values are mixed with it.
+ * another AWS, so none of the local `AWS_*` values are mixed with it; Google's credentials likewise.
  */
 export function functionEnvironment(platform: Env, local: Env, file: Env, overrides: Env): Env {
+  const own = [
+    ...file.AWS_ACCESS_KEY_ID ? ["AWS_"] : [],
+    ...file.GOOGLE_CREDENTIALS_JSON || file.GOOGLE_ACCESS_TOKEN ? ["GOOGLE_"] : [],
+  ];
   const base = Object.fromEntries(
-    Object.entries(local).filter(([name]) => !file.AWS_ACCESS_KEY_ID || !name.startsWith("AWS_")),
+    Object.entries(local).filter(([name]) => !own.some((prefix) => name.startsWith(prefix))),
   );
   return withoutEmpty({ ...platform, ...base, ...file, ...overrides });
 }

@@ -17,6 +17,8 @@ API URL          ${file.api_url}
 publishable key  ${file.publishable_key}
 secret key       ${file.secret_key}
 local AWS        ${file.aws_endpoint}
+local Vault      ${file.vault.addr}
+local Google     ${file.gcp_endpoint}
 functions        ${functions.join(", ") || "none found in supabase/functions"}
 
 Three calls to paste (the demo user's token is valid for 24 hours):

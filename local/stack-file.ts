@@ -14,6 +14,10 @@ export interface StackFile {
   readonly aws_endpoint: string;
   /** Key of the local AWS's administrator, for the `aws` command line. */
   readonly aws_operator: { readonly access_key_id: string; readonly secret_access_key: string };
+  /** The local Vault, with its root token: for `curl` and the `vault` command line. */
+  readonly vault: { readonly addr: string; readonly root_token: string };
+  /** Cloud KMS and Secret Manager; the service account is in `providers/gcp.json`. */
+  readonly gcp_endpoint: string;
   /** The environment of the functions, for `deno task kms -- doctor`. */
   readonly function_env: Env;
   /** When the database is a Postgres. */
@@ -42,6 +46,11 @@ export async function writeStackFile(
       access_key_id: operator.accessKeyId,
       secret_access_key: operator.secretAccessKey,
     },
+    vault: {
+      addr: stack.keyServices.vault.endpoint,
+      root_token: stack.keyServices.vault.rootToken,
+    },
+    gcp_endpoint: stack.keyServices.gcp.endpoint,
     function_env: stack.functionEnv,
     ...(stack.dbUrl ? { db_url: stack.dbUrl } : {}),
     demo: { ...stack.identity.demo, user_id: userId },

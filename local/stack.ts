@@ -10,9 +10,16 @@ import { createFunctionProxy, type FunctionProxy } from "./function-proxy.ts";
 import { startFunctions } from "./functions.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
+import { type KeyServices, startKeyServices } from "./key-services.ts";
 import { migrate } from "./migrations.ts";
 import { createOperator, type OperatorHandler } from "./operator.ts";
-import { type Env, functionEnvironment, localSecrets, platformEnv } from "./platform-env.ts";
+import {
+  type Env,
+  functionEnvironment,
+  googleEndpoints,
+  localSecrets,
+  platformEnv,
+} from "./platform-env.ts";
 import { assertPortFree } from "./ports.ts";
 import { watchFunctions } from "./watch.ts";
 
@@ -59,6 +66,8 @@ export interface Stack {
   /** Set when the database is a Postgres. */
   readonly dbUrl?: string;
   readonly aws: LocalAws;
+  /** The other key services, which no function uses before it is told to. */
+  readonly keyServices: Pick<KeyServices, "gcp" | "vault">;
   readonly identity: Identity;
   /** What every function was given at the start: the platform's variables and its own secrets. */
   readonly functionEnv: Env;
@@ -146,17 +155,34 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
   });
   const apiUrl = `http://127.0.0.1:${opened.gateway.port}`;
 
-  onProgress("starting the local AWS");
-  const aws = await startLocalAws({ port: awsPort, stateFile: dataDir.file("aws.json") });
-  opened.add(() => aws.close());
-  await seedKeys(aws, { application: "parker-flight", environment: "development" });
+  onProgress("starting the local AWS, Google Cloud and Vault");
+  const names = { application: "parker-flight", environment: "development" };
+  const [aws, keyServices] = await settleBoth(
+    startLocalAws({ port: awsPort, stateFile: dataDir.file("aws.json") }).then((aws) => {
+      opened.add(() => aws.close());
+      return aws;
+    }),
+    startKeyServices(dataDir, { ...names, onProgress }).then((services) => {
+      opened.add(() => services.close());
+      return services;
+    }),
+  );
+  await seedKeys(aws, names);
   const platform = await platformEnv({
     apiUrl,
     dbUrl: dbUrl ?? "postgresql://postgres@127.0.0.1:54322/postgres",
     identity,
   });
 
-  const env = functionEnvironment(platform, localSecrets(aws), file, functionEnv);
+  const env = functionEnvironment(
+    platform,
+    {
+      ...localSecrets(aws),
+      ...googleEndpoints(keyServices.gcp),
+    },
+    file,
+    functionEnv,
+  );
 
   onProgress("starting the functions (their dependencies are fetched the first time)");
   const functionsStarted = startFunctions({
@@ -192,9 +218,9 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
   apiRoute.resolve(api.fetch);
   proxy.resolve(functionProxy);
   operator.resolve(createOperator(database, identity.operatorToken));
-  const names = [...functions.settings.keys()];
+  const served = [...functions.settings.keys()];
   if (options.watch) {
-    opened.add(watchFunctions(functionsRoot, names, async (changed) => {
+    opened.add(watchFunctions(functionsRoot, served, async (changed) => {
       onProgress(`files changed: restarting ${changed.join(", ")}`);
       await functions.reload(changed);
     }));
@@ -207,9 +233,10 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     dataDir: dataDir.path,
     ...(dbUrl ? { dbUrl } : {}),
     aws,
+    keyServices,
     identity,
     functionEnv: env,
-    functions: names,
+    functions: served,
     sql: async (query, params) => {
       const rows = await database.query<never>(query, params);
       // As an event trigger tells PostgREST on hosted Supabase.

@@ -1,6 +1,7 @@
 /** Keys of one ring, their versions and what they encrypt: AES-256-GCM, as GOOGLE_SYMMETRIC_ENCRYPTION. */
 import { randomBytes } from "node:crypto";
 import { open, seal } from "../rest/aes-gcm.ts";
+import { base64Bytes, base64Text } from "../rest/server.ts";
 import type { VersionState } from "./types.ts";
 
 interface Version {
@@ -16,19 +17,51 @@ interface Version {
 const PREFIX = [0x0a, 0x24];
 const ID_BYTES = 36;
 
+interface Rotation {
+  readonly seconds: number;
+  readonly next: number;
+}
+
+/** As kept in a file: keys in base64. */
+export interface CryptoKeyState {
+  readonly name: string;
+  readonly purpose: string;
+  readonly createdAt: number;
+  readonly versions: readonly (Omit<Version, "key"> & { readonly key: string })[];
+  readonly primary: number;
+  readonly rotation?: Rotation | undefined;
+}
+
 export class CryptoKeyRecord {
   readonly name: string;
   readonly purpose: string;
   readonly createdAt: number;
-  readonly #versions: Version[] = [];
-  #primary = 0;
-  #rotation: { readonly seconds: number; readonly next: number } | undefined;
+  readonly #versions: Version[];
+  #primary: number;
+  #rotation: Rotation | undefined;
 
-  constructor(name: string, purpose: string, now: number) {
+  constructor({ name, purpose, createdAt, versions, primary, rotation }: CryptoKeyState) {
     this.name = name;
     this.purpose = purpose;
-    this.createdAt = now;
-    this.rotate(now);
+    this.createdAt = createdAt;
+    this.#versions = versions.map((one) => ({ ...one, key: base64Bytes(one.key)! }));
+    this.#primary = primary;
+    this.#rotation = rotation;
+  }
+
+  /** With one version, the primary one. */
+  static create(name: string, purpose: string, now: number): CryptoKeyRecord {
+    const record = new CryptoKeyRecord({ name, purpose, createdAt: now, versions: [], primary: 0 });
+    record.rotate(now);
+    return record;
+  }
+
+  get state(): CryptoKeyState {
+    return {
+      ...{ name: this.name, purpose: this.purpose, createdAt: this.createdAt },
+      versions: this.#versions.map((one) => ({ ...one, key: base64Text(one.key) })),
+      ...{ primary: this.#primary, rotation: this.#rotation },
+    };
   }
 
   get primary(): Version {

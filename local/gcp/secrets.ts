@@ -18,11 +18,33 @@ interface Version {
 
 const MAX_BYTES = 64 * 1024;
 
-export class SecretRecord {
-  readonly #versions: Version[] = [];
+/** As kept in a file: data in base64. */
+export interface SecretState {
+  readonly name: string;
+  readonly createdAt: number;
+  readonly versions: readonly (Omit<Version, "data"> & { readonly data: string })[];
+}
 
-  /** `name`: `projects/.../secrets/NAME`. */
-  constructor(readonly name: string, readonly createdAt: number) {}
+export class SecretRecord {
+  /** `projects/.../secrets/NAME`. */
+  readonly name: string;
+  readonly createdAt: number;
+  readonly #versions: Version[];
+
+  constructor({ name, createdAt, versions }: SecretState) {
+    this.name = name;
+    this.createdAt = createdAt;
+    this.#versions = versions.map((one) => ({ ...one, data: base64Bytes(one.data)! }));
+  }
+
+  static create(name: string, now: number): SecretRecord {
+    return new SecretRecord({ name, createdAt: now, versions: [] });
+  }
+
+  get state(): SecretState {
+    const versions = this.#versions.map((one) => ({ ...one, data: base64Text(one.data) }));
+    return { name: this.name, createdAt: this.createdAt, versions };
+  }
 
   add(data: Uint8Array, now: number): number {
     return this.#versions.push({ data, createdAt: now, state: "ENABLED" });
@@ -136,7 +158,7 @@ function create(
   }
   const name = `${parent}/secrets/${id}`;
   if (secrets.has(name)) throw new GcpError("ALREADY_EXISTS", `Secret [${name}] already exists.`);
-  secrets.set(name, new SecretRecord(name, now));
+  secrets.set(name, SecretRecord.create(name, now));
   return { name, replication: { automatic: {} }, createTime: new Date(now).toISOString() };
 }
 

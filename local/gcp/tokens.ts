@@ -2,7 +2,7 @@
  * The token endpoint: signed assertions of a service account for access tokens.
  * Source: developers.google.com/identity/protocols/oauth2/service-account (request and error codes).
  */
-import { exportPKCS8, generateKeyPair, jwtVerify } from "jose";
+import { exportPKCS8, exportSPKI, generateKeyPair, importSPKI, jwtVerify } from "jose";
 import type { RestReply, RestRequest } from "../rest/server.ts";
 
 const GRANT_TYPE = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -14,26 +14,37 @@ const SKEW_SECONDS = 300;
 const MAX_LIFE_SECONDS = 3600;
 const TOKEN_LIFE_SECONDS = 3599;
 
-type PublicKey = Awaited<ReturnType<typeof generateKeyPair>>["publicKey"];
+type PublicKey = Awaited<ReturnType<typeof importSPKI>>;
+
+/** Both in PEM: PKCS #8, SPKI. */
+export interface AccountKey {
+  readonly privateKey: string;
+  readonly publicKey: string;
+}
 
 export class ServiceAccount {
   readonly #project: string;
   readonly #publicKey: PublicKey;
   readonly #now: () => number;
   readonly #tokens = new Map<string, { readonly expiresAt: number; readonly scopes: string[] }>();
-  readonly privateKeyPem: string;
+  readonly key: AccountKey;
 
-  private constructor(project: string, publicKey: PublicKey, pem: string, now: () => number) {
+  private constructor(project: string, publicKey: PublicKey, key: AccountKey, now: () => number) {
     this.#project = project;
     this.#publicKey = publicKey;
-    this.privateKeyPem = pem;
+    this.key = key;
     this.#now = now;
   }
 
-  static async create(project: string, now: () => number): Promise<ServiceAccount> {
-    const { publicKey, privateKey } = await generateKeyPair("RS256", { extractable: true });
-    const pem = await exportPKCS8(privateKey);
-    return new ServiceAccount(project, publicKey, pem, now);
+  /** `key`: default a new one. */
+  static async create(
+    project: string,
+    now: () => number,
+    key?: AccountKey,
+  ): Promise<ServiceAccount> {
+    const used = key ?? await newKey();
+    const publicKey = await importSPKI(used.publicKey, "RS256");
+    return new ServiceAccount(project, publicKey, used, now);
   }
 
   get email(): string {
@@ -46,7 +57,7 @@ export class ServiceAccount {
       type: "service_account",
       project_id: this.#project,
       private_key_id: "0123456789abcdef0123456789abcdef01234567",
-      private_key: this.privateKeyPem,
+      private_key: this.key.privateKey,
       client_email: this.email,
       client_id: "100000000000000000000",
       token_uri: `${endpoint}/token`,
@@ -120,6 +131,14 @@ export class ServiceAccount {
     }
     return scopes;
   }
+}
+
+async function newKey(): Promise<AccountKey> {
+  const pair = await generateKeyPair("RS256", { extractable: true });
+  return {
+    privateKey: await exportPKCS8(pair.privateKey),
+    publicKey: await exportSPKI(pair.publicKey),
+  };
 }
 
 function refusal(error: string, description: string): RestReply {

@@ -33,6 +33,11 @@ export interface LocalGcpOptions {
   readonly port?: number;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
+  /**
+   * Where keys, secrets, the service account's key and the port are kept. Access tokens are not. Default:
+   * nothing is kept.
+   */
+  readonly stateFile?: string;
 }
 
 /** Cloud KMS, Secret Manager and the token endpoint of a project with one key ring and one service account. */
@@ -44,6 +49,7 @@ export interface LocalGcp extends RestServer {
   readonly credentialsJson: string;
   /** Names of the keys in the ring: `projects/.../cryptoKeys/NAME`. */
   keyName(name: string): string;
+  keyExists(name: string): boolean;
   /** A symmetric key with one enabled version, the primary one. */
   createKey(name: string, purpose?: "ENCRYPT_DECRYPT" | "MAC"): void;
   /** Makes a new version the primary one; answers its number. */

@@ -30,6 +30,8 @@ export interface RestService {
   operation(request: RestRequest): string;
   /** Never throws: refusals are replies. */
   answer(request: RestRequest): Promise<RestReply> | RestReply;
+  /** Resolves when what was done is kept; nothing is answered before. */
+  keep(): Promise<void>;
 }
 
 export interface RestCall {
@@ -44,6 +46,7 @@ export interface RestCall {
 export interface RestServer {
   /** `http://127.0.0.1:PORT`. */
   readonly endpoint: string;
+  readonly port: number;
   readonly faults: RestFaults;
   calls(): readonly RestCall[];
   resetCalls(): void;
@@ -88,6 +91,7 @@ export async function startRestServer(port: number, service: RestService): Promi
         await new Promise((resolve) => setTimeout(resolve, fault.ms));
     }
     const reply = await service.answer(request);
+    await service.keep();
     if (fault?.kind === "drop_after") {
       note(0);
       response.socket?.destroy();
@@ -108,6 +112,7 @@ export async function startRestServer(port: number, service: RestService): Promi
   if (typeof address !== "object" || address === null) throw new Error("the server has no port");
   return {
     endpoint: `http://127.0.0.1:${address.port}`,
+    port: address.port,
     faults,
     calls: () => [...calls],
     resetCalls: () => {

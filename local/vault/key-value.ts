@@ -8,15 +8,22 @@ import type { VaultReply } from "./types.ts";
 interface Version {
   readonly data: Readonly<Record<string, unknown>>;
   readonly createdAt: number;
-  deletedAt: number | undefined;
+  deletedAt?: number;
 }
 
+export type KeyValueState = readonly (readonly [path: string, versions: readonly Version[]])[];
+
 export class KeyValueEngine {
-  readonly #secrets = new Map<string, Version[]>();
+  readonly #secrets: Map<string, Version[]>;
   readonly #now: () => number;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, state: KeyValueState = []) {
     this.#now = now;
+    this.#secrets = new Map(state.map(([path, versions]) => [path, [...versions]]));
+  }
+
+  get state(): KeyValueState {
+    return [...this.#secrets];
   }
 
   has(path: string): boolean {
@@ -31,7 +38,7 @@ export class KeyValueEngine {
     }
     const versions = this.#secrets.get(path) ?? [];
     this.#secrets.set(path, versions);
-    versions.push({ data: { ...data }, createdAt: this.#now(), deletedAt: undefined });
+    versions.push({ data: { ...data }, createdAt: this.#now() });
     return metadata(versions, versions.length);
   }
 

@@ -19,6 +19,10 @@ const DEFAULT_POLICY: Policy = {
   "auth/token/renew-self": ["update"],
 };
 
+export function newTokenId(): string {
+  return `hvs.${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
 export class Tokens {
   readonly #tokens = new Map<string, TokenRecord>();
   readonly #policies = new Map<string, Policy>([["default", DEFAULT_POLICY]]);
@@ -40,7 +44,7 @@ export class Tokens {
     const { ttl = 3600, maxTtl = Infinity, renewable = true } = options;
     const now = this.#now();
     const record: TokenRecord = {
-      id: `hvs.${crypto.randomUUID().replaceAll("-", "")}`,
+      id: options.id ?? newTokenId(),
       policies: options.policies ?? ["default", "suite"],
       createdAt: now,
       ttl,

@@ -4,7 +4,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { open, seal } from "../rest/aes-gcm.ts";
-import { base64Text } from "../rest/server.ts";
+import { base64Bytes, base64Text } from "../rest/server.ts";
 import { VaultError } from "./errors.ts";
 
 interface TransitKey {
@@ -14,12 +14,35 @@ interface TransitKey {
   autoRotateSeconds: number;
 }
 
+/** As kept in a file: keys in base64. */
+export type TransitState = readonly (readonly [
+  name: string,
+  key: Omit<TransitKey, "versions"> & {
+    readonly versions: readonly { readonly key: string; readonly createdAt: number }[];
+  },
+])[];
+
 export class TransitEngine {
-  readonly #keys = new Map<string, TransitKey>();
+  readonly #keys: Map<string, TransitKey>;
   readonly #now: () => number;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, state: TransitState = []) {
     this.#now = now;
+    this.#keys = new Map(state.map(([name, { versions, ...key }]) => [name, {
+      ...key,
+      versions: versions.map((one) => ({ ...one, key: base64Bytes(one.key)! })),
+    }]));
+  }
+
+  get state(): TransitState {
+    return [...this.#keys].map(([name, { versions, ...key }]) => [name, {
+      ...key,
+      versions: versions.map((one) => ({ ...one, key: base64Text(one.key) })),
+    }]);
+  }
+
+  get names(): string[] {
+    return [...this.#keys.keys()];
   }
 
   has(name: string): boolean {

@@ -20,9 +20,16 @@ export interface LocalVaultOptions {
   readonly mount?: string;
   /** Milliseconds since the epoch. */
   readonly now?: () => number;
+  /**
+   * Where keys, secrets, the AppRole, the root token and the port are kept. Policies and other tokens are not:
+   * after a restart everybody logs in again. Default: nothing is kept.
+   */
+  readonly stateFile?: string;
 }
 
 export interface TokenOptions {
+  /** Default: a new one. */
+  readonly id?: string;
   /** Life in seconds; 0 = for ever. Default 3600. */
   readonly ttl?: number;
   /** The longest life that renewals can bring, seconds. Default: unbounded. */
@@ -40,6 +47,8 @@ export interface LocalVault extends RestServer {
   readonly kvMount: string;
   readonly roleId: string;
   readonly secretId: string;
+  /** May do everything, for ever. */
+  readonly rootToken: string;
   /** How tokens of the AppRole live. */
   setRole(options: TokenOptions): void;
   token(options?: TokenOptions): string;

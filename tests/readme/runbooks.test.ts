@@ -115,7 +115,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
     await runbook("3", "Change provider", async () => {
       const card = await stack.storeCard(other, MASTERCARD);
       await follow("3");
-      assertEquals(await stack.holders("branch_keys"), ["env"]);
+      assertEquals(await stack.holders("branch_keys"), ["vault"]);
       assertEquals(await stack.holders("branch_key_copies"), ["aws"], "both serve");
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "back");
@@ -123,7 +123,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
       assertEquals(await stack.holders("branch_key_copies"), []);
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "finish");
-      assertEquals(await stack.holders("branch_keys"), ["env"]);
+      assertEquals(await stack.holders("branch_keys"), ["vault"]);
       assertEquals(await stack.holders("branch_key_copies"), [], "the old wrappings are gone");
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "return");
