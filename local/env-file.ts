@@ -1,4 +1,5 @@
 import { parseEnv } from "node:util";
+import { withCredentialsFile } from "../functions-shared/config-gcp.ts";
 import { StackError } from "./errors.ts";
 import type { Env } from "./platform-env.ts";
 import { readTextFileIfAny } from "./private-file.ts";
@@ -6,10 +7,11 @@ import { readTextFileIfAny } from "./private-file.ts";
 /**
  * Reads the functions' own secrets from a file of `NAME=value` lines. Names that begin with
  * `SUPABASE_` belong to the platform: as `supabase secrets set` does, they are skipped, and
- * reported to `warn`.
+ * reported to `warn`. The file that `GOOGLE_APPLICATION_CREDENTIALS` names is read for the functions,
+ * which can read none.
  *
  * @param required whether a missing file is a fault
- * @throws {StackError} when the file is required and missing
+ * @throws {StackError} when a file is missing that is required, or named in it
  */
 export async function readEnvFile(
   path: string,
@@ -26,5 +28,14 @@ export async function readEnvFile(
       warn(`${path}: ${name} is skipped, names that begin with SUPABASE_ are the platform's own`);
     } else if (value !== undefined) env[name] = value;
   }
-  return env;
+  return withCredentialsFile(env, credentialsFile) as Env;
+}
+
+function credentialsFile(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (cause) {
+    const message = `GOOGLE_APPLICATION_CREDENTIALS: the file ${path} cannot be read`;
+    throw new StackError(message, { cause });
+  }
 }

@@ -77,9 +77,19 @@ function localFault(layer: Layer | undefined, target: string): string | undefine
   }
 }
 
-/** What the command line may use of the rest: configuration, key providers, and where the stack is. */
-const CLI_IMPORTS =
-  /^(cli\/|local\/stack-file\.ts$|functions-shared\/(config|config-gcp|config-vault|environment|errors|data-class)\.ts$|functions-shared\/keys\/)/;
+/**
+ * What the command line may use of the rest: configuration, key providers, where older setups keep their
+ * key, and where the stack is.
+ */
+const CLI_IMPORTS = new RegExp(
+  [
+    "^cli/",
+    "^local/stack-file\\.ts$",
+    "^functions-shared/(config|config-gcp|config-vault|environment|errors|data-class)\\.ts$",
+    "^functions-shared/keys/",
+    "^functions-shared/(admin/legacy/key-source|assembly/legacy-key-sources)\\.ts$",
+  ].join("|"),
+);
 
 /**
  * The embedded stack is a tool of development: it may read the functions' code, never the tests. The command

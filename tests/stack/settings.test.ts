@@ -49,6 +49,26 @@ Deno.test("env file: one that was asked for must exist, the default one need not
   });
 });
 
+Deno.test("env file: Google's credentials file is read for the functions", async () => {
+  await inTempDir(async (folder) => {
+    const [path, account] = [join(folder, ".env.local"), join(folder, "account.json")];
+    await Deno.writeTextFile(path, `GOOGLE_APPLICATION_CREDENTIALS=${account}\n`);
+    const read = () => readEnvFile(path, { required: true, warn: () => {} });
+    await assertRejects(read, StackError, `the file ${account} cannot be read`);
+    await Deno.writeTextFile(account, '{"type":"service_account"}');
+    assertEquals((await read()).GOOGLE_CREDENTIALS_JSON, '{"type":"service_account"}');
+  });
+});
+
+Deno.test("environment: own Google credentials go to Google, not to the local one", () => {
+  const local = { GOOGLE_KMS_ENDPOINT: "http://127.0.0.1:1", AWS_REGION: "r" };
+  assertEquals(functionEnvironment({}, local, { GOOGLE_ACCESS_TOKEN: "mine" }, {}), {
+    AWS_REGION: "r",
+    GOOGLE_ACCESS_TOKEN: "mine",
+  });
+  assertEquals(functionEnvironment({}, local, {}, {}), local);
+});
+
 Deno.test("environment: file over local, overrides over all, an empty value removes", () => {
   const env = functionEnvironment(
     { SUPABASE_URL: "u" },

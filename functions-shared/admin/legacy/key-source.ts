@@ -1,4 +1,6 @@
 /** Where keys of older setups are kept. */
+import { SuiteError } from "../../errors.ts";
+import { keyImportFailed } from "./key.ts";
 
 /** A key as it is kept there. */
 export interface KeyLocation {
@@ -23,4 +25,42 @@ export interface KeySources {
   readonly gcp: KeySource | undefined;
   readonly vault: KeySource | undefined;
   readonly env: KeySource | undefined;
+}
+
+/**
+ * The text that `source` keeps.
+ * @throws {SuiteError} key_import_failed with a refusal in the key management guide's words; kms_unavailable.
+ */
+export async function fetchKey(
+  source: KeySource | undefined,
+  at: KeyLocation,
+  signal?: AbortSignal,
+): Promise<string> {
+  if (source === undefined) {
+    throw keyImportFailed(
+      "source_not_configured",
+      "The configuration has no credentials for this source",
+    );
+  }
+  try {
+    return await source(at, signal);
+  } catch (error) {
+    throw inTheGuidesWords(error);
+  }
+}
+
+/** Refusals as that guide lists them; an outage stays one. */
+function inTheGuidesWords(error: unknown): unknown {
+  if (!(error instanceof SuiteError) || !(error.cause instanceof Error)) return error;
+  switch (error.code) {
+    case "kms_access_denied":
+      return keyImportFailed("access_denied", "Access denied to encryption key", error.cause);
+    case "kms_key_unusable": {
+      const { message } = error.cause;
+      const code = message.includes("not found") ? "key_not_found" : "key_not_usable";
+      return keyImportFailed(code, message, error.cause);
+    }
+    default:
+      return error;
+  }
 }

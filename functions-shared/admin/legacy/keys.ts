@@ -6,8 +6,8 @@ import { SuiteError } from "../../errors.ts";
 import type { FieldCipher, FieldIdentity } from "../../keys/field-cipher.ts";
 import type { Fingerprints } from "../../keys/fingerprints.ts";
 import type { Actor, AuditLog } from "../../telemetry/audit.ts";
-import type { KeyLocation, KeySources } from "./key-source.ts";
-import { type Derivation, KEY_BYTES, keyImportFailed, legacyKey } from "./key.ts";
+import { fetchKey, type KeyLocation, type KeySources } from "./key-source.ts";
+import { type Derivation, KEY_BYTES, legacyKey } from "./key.ts";
 import type { LegacyKey, LegacyStore, Source } from "./store.ts";
 
 const NOBODY = "00000000-0000-0000-0000-000000000000";
@@ -114,35 +114,9 @@ export class LegacyKeys {
 
   async #read(request: KeyImport, signal?: AbortSignal): Promise<Uint8Array> {
     if (request.source === "inline") return await legacyKey(request.key, request.derivation);
-    const source = this.#sources[request.source];
-    if (source === undefined) {
-      throw keyImportFailed(
-        "source_not_configured",
-        "The configuration has no credentials for this source",
-      );
-    }
-    const { keyId, name, version, derivation } = request;
-    try {
-      return await legacyKey(await source({ keyId, name, version }, signal), derivation);
-    } catch (error) {
-      throw inTheGuidesWords(error);
-    }
-  }
-}
-
-/** Refusals as the key management guide lists them; an outage stays one. */
-function inTheGuidesWords(error: unknown): unknown {
-  if (!(error instanceof SuiteError) || !(error.cause instanceof Error)) return error;
-  switch (error.code) {
-    case "kms_access_denied":
-      return keyImportFailed("access_denied", "Access denied to encryption key", error.cause);
-    case "kms_key_unusable": {
-      const { message } = error.cause;
-      const code = message.includes("not found") ? "key_not_found" : "key_not_usable";
-      return keyImportFailed(code, message, error.cause);
-    }
-    default:
-      return error;
+    const { source, keyId, name, version, derivation } = request;
+    const text = await fetchKey(this.#sources[source], { keyId, name, version }, signal);
+    return await legacyKey(text, derivation);
   }
 }
 
