@@ -32,12 +32,23 @@ function toViolation(issue: v.BaseIssue<unknown>, base: string): Violation {
     return { pointer, code: "unknown_value", detail: `must be one of ${choices}` };
   }
   if (issue.kind === "schema") {
-    return { pointer, code: "wrong_type", detail: "This field has the wrong type." };
+    const type = TYPES[issue.expected ?? ""];
+    const detail = type === undefined ? "This field has the wrong type." : `must be ${type}`;
+    return { pointer, code: "wrong_type", detail };
   }
   // Messages of checks are written in our schemas as "code: constraint".
   const [code = "invalid", ...detail] = issue.message.split(": ");
   return { pointer, code, detail: detail.join(": ") };
 }
+
+/** JSON's types by the names of schemas. */
+const TYPES: Readonly<Record<string, string>> = {
+  string: "a string",
+  number: "a number",
+  boolean: "true or false",
+  Object: "an object",
+  Array: "an array",
+};
 
 /** Of a text that is none of a few words: the words, as the schema has them. */
 function choicesOf({ kind, input, expected }: v.BaseIssue<unknown>): string | undefined {

@@ -42,6 +42,19 @@ Deno.test("a word that is none of a few says which there are, and not what was s
       [variant, { kind: "azure" }, ["/kind", "unknown_value", "must be one of one_word"]],
       [provider, 5, ["", "wrong_type", "This field has the wrong type."]],
       [provider, ["aws"], ["", "wrong_type", "This field has the wrong type."]],
+      [v.string(), 5, ["", "wrong_type", "must be a string"]],
+      [v.boolean(), "yes", ["", "wrong_type", "must be true or false"]],
+      [v.strictObject({ a: v.array(v.number()) }), { a: 1 }, [
+        "/a",
+        "wrong_type",
+        "must be an array",
+      ]],
+      [v.strictObject({ a: v.array(v.number()) }), { a: [""] }, [
+        "/a/0",
+        "wrong_type",
+        "must be a number",
+      ]],
+      [v.strictObject({}), [], ["", "wrong_type", "must be an object"]],
     ] as const
   ) {
     const { violations } = assertThrows(() => parseInput(schema, input), SuiteError);

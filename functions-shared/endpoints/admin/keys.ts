@@ -96,7 +96,7 @@ async function rotate({ request, url, actor, services }: Exchange): Promise<Resp
   }
   refuse("user_id", body.user_id, "No user has a kms_key of their own.");
   const asked = require("data_class", body.data_class);
-  const confirmed = require("confirm", body.confirm);
+  const confirmed = require("confirm", body.confirm, "the key's id, as GET /key/metadata has it");
   const { keyId, version } = await services.keys.rotateWrappingKey(actor, asked, confirmed);
   const rotated = [{ target: body.target, data_class: asked, key_id: keyId, version }];
   return success({ newKeyVersion: version, rotated, failed: [] }, { message });
@@ -114,8 +114,8 @@ function refuse(name: string, value: unknown, detail: string): void {
   throw validationFailed([{ pointer: `/${name}`, code: "unknown_field", detail }]);
 }
 
-function require<T>(name: string, value: T | undefined): T {
+function require<T>(name: string, value: T | undefined, what?: string): T {
   if (value !== undefined) return value;
-  const detail = "This field is required for a kms_key.";
+  const detail = `This field is required for a kms_key${what === undefined ? "" : `: ${what}`}.`;
   throw validationFailed([{ pointer: `/${name}`, code: "missing_field", detail }]);
 }
