@@ -54,7 +54,7 @@ Deno.test("a word that is none of a few says which there are, and not what was s
         "wrong_type",
         "must be a number",
       ]],
-      [v.strictObject({}), [], ["", "wrong_type", "must be an object"]],
+      [v.strictObject({}), 5, ["", "wrong_type", "must be an object"]],
     ] as const
   ) {
     const { violations } = assertThrows(() => parseInput(schema, input), SuiteError);
