@@ -12,10 +12,29 @@ export function parseInput<Schema extends v.GenericSchema>(
   base = "",
 ): v.InferOutput<Schema> {
   const result = v.safeParse(schema, input, { abortPipeEarly: true });
-  if (result.success) return result.output;
-  throw validationFailed(
-    result.issues.slice(0, MAX_VIOLATIONS).map((issue) => toViolation(issue, base)),
-  );
+  if (!result.success) {
+    throw validationFailed(
+      result.issues.slice(0, MAX_VIOLATIONS).map((issue) => toViolation(issue, base)),
+    );
+  }
+  const path = arrayAsObject(input, result.output);
+  if (path === undefined) return result.output;
+  const pointer = jsonPointer(base, path);
+  throw validationFailed([{ pointer, code: "wrong_type", detail: `must be ${TYPES.Object}` }]);
+}
+
+type Key = string | number;
+
+/** Where an array was taken for an object: valibot's schemas of objects accept one that lacks nothing. */
+function arrayAsObject(input: unknown, output: unknown): Key[] | undefined {
+  if (typeof input !== "object" || typeof output !== "object") return undefined;
+  if (input === null || output === null) return undefined;
+  if (Array.isArray(input) && !Array.isArray(output)) return [];
+  for (const [key, value] of Object.entries(input)) {
+    const below = arrayAsObject(value, (output as Record<string, unknown>)[key]);
+    if (below !== undefined) return [Array.isArray(input) ? Number(key) : key, ...below];
+  }
+  return undefined;
 }
 
 function toViolation(issue: v.BaseIssue<unknown>, base: string): Violation {

@@ -106,6 +106,9 @@ test("metadata in the guide's shape, of each class", async () => {
   assertProblem(wrong, 422, "validation_failed", [
     { parameter: "data_class", code: "unknown_class" },
   ]);
+  assertProblem(await admin(SERVER, "POST", "/key/rotate", []), 422, "validation_failed", [
+    { pointer: "", code: "wrong_type" },
+  ]);
   for (const path of ["/key/rotate", "/key/retire"]) {
     assertProblem(await admin(user, "POST", path, {}), 403, "admin_required");
   }

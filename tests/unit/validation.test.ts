@@ -55,6 +55,12 @@ Deno.test("a word that is none of a few says which there are, and not what was s
         "must be a number",
       ]],
       [v.strictObject({}), 5, ["", "wrong_type", "must be an object"]],
+      [v.strictObject({}), [], ["", "wrong_type", "must be an object"]],
+      [
+        v.strictObject({ a: v.optional(v.array(v.strictObject({}))) }),
+        { a: [{}, []] },
+        ["/a/1", "wrong_type", "must be an object"],
+      ],
     ] as const
   ) {
     const { violations } = assertThrows(() => parseInput(schema, input), SuiteError);
