@@ -139,8 +139,8 @@ export class Configuration {
     const checked = this.#check(merge(present.variables, candidate), candidate.provider);
     // A token is sent to the address: one that nobody may read goes to none that anybody may name.
     if (
-      candidate.credentials === undefined && checked.config.vault !== undefined &&
-      checked.config.vault.address !== present.config.vault?.address
+      candidate.provider === "vault" && candidate.credentials === undefined &&
+      checked.config.vault?.address !== knownAddress(present)
     ) {
       throw validationFailed([{
         pointer: "/credentials",
@@ -246,7 +246,10 @@ export class Configuration {
 
   #show(present: Present) {
     const { config, variables, row, fault } = present;
-    const environment = { ...this.#options.environment, ...variables };
+    const environment = {
+      ...this.#options.environment,
+      ...fault === undefined ? variables : {},
+    };
     const configured = PROVIDERS.filter((name) => credentialsSet(name, environment).length > 0);
     return {
       revision: revisionOf(present),
@@ -282,6 +285,11 @@ function requireRemovable(
     code: "contradiction",
     detail: "must name neither the provider that wraps new keys now nor the one that is to",
   }]);
+}
+
+/** Where the Vault credentials that are kept belong; undefined when that cannot be said for certain. */
+function knownAddress({ config, variables, fault }: Present): string | undefined {
+  return fault !== undefined && "VAULT_ADDR" in variables ? undefined : config.vault?.address;
 }
 
 function revisionOf({ row }: Present): number {

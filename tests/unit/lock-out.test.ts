@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { lockedOut, wrapSamples } from "../../functions-shared/admin/candidate.ts";
 import { Configuration } from "../../functions-shared/admin/configuration.ts";
 import { putSchema } from "../../functions-shared/admin/settings-fields.ts";
-import { settle } from "../../functions-shared/admin/stored-settings.ts";
+import { sealSettings, settle } from "../../functions-shared/admin/stored-settings.ts";
 import { candidateKeys } from "../../functions-shared/assembly/key-providers.ts";
 import { type Config, loadConfig } from "../../functions-shared/config.ts";
 import { SettingsSeal } from "../../functions-shared/keys/settings-seal.ts";
@@ -48,6 +48,7 @@ function setUp([one, other]: readonly [LocalVault, LocalVault]) {
     configuration.put(ACTOR, parseInput(putSchema, body), { signal: SIGNAL });
   return {
     store,
+    seal,
     configuration,
     vault: vault(one),
     otherVault: vault(other),
@@ -202,4 +203,32 @@ test("workers on settings that cannot be opened write under the environment alon
   assertEquals(await rig.refusal(() => rig.put(key)), [
     ...["configuration_locks_out", 1, "key_still_written", "/provider", undefined],
   ]);
+});
+
+test("stored settings that are valid no more lose nothing of other providers when they are mended", async (rig) => {
+  const { endpoint, mount, roleId, secretId } = rig.vaults[0];
+  const message = sealSettings(rig.seal, 1, {
+    KMS_PROVIDER: "vault",
+    VAULT_ADDR: endpoint,
+    VAULT_TRANSIT_MOUNT: mount,
+    VAULT_ROLE_ID: roleId,
+    VAULT_SECRET_ID: secretId,
+    // The environment had a project once.
+    GOOGLE_ACCESS_TOKEN: "a-token-of-nobody",
+  });
+  await rig.store.put(ACTOR, { provider: "vault", message }, 0);
+  const { source, provider, readers, credentials } = await rig.configuration.get();
+  assertEquals([source, provider, readers, credentials.set], [
+    ...["environment", "env", [], ["encryption_key"]],
+  ]);
+  // Nothing is sent to an address that the credentials were not stored with.
+  const { addr } = rig.otherVault;
+  const elsewhere = await suiteError(() => rig.put({ provider: "vault", addr, remove: ["gcp"] }));
+  assertEquals(elsewhere.violations.map(({ pointer }) => pointer), ["/credentials"]);
+  // What is wrong is said, and not forgotten in silence.
+  const refused = await suiteError(() => rig.put({ provider: "env" }));
+  assertEquals(refused.violations.map(({ pointer, detail }) => [pointer, detail]), [
+    ["", "GOOGLE_CLOUD_PROJECT is required when there are Google credentials"],
+  ]);
+  assertEquals((await rig.put({ provider: "env", remove: ["gcp"] })).readers, ["vault"]);
 });
