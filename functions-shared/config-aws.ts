@@ -21,7 +21,7 @@ export interface AwsConfig {
   readonly endpoint: string | undefined;
   /** KMS alias (`alias/...`) or key ARN of each class. */
   readonly aliases: Readonly<Record<DataClass, string>>;
-  /** Twelve digits; only keys of this account are trusted. Undefined = learnt from the alias. */
+  /** Twelve digits; only keys of this account are trusted. Undefined = learnt from the aliases. */
   readonly accountId: string | undefined;
 }
 

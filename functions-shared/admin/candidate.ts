@@ -56,29 +56,71 @@ async function tryClass(
   dataClass: DataClass,
   signal: AbortSignal,
 ): Promise<string> {
+  const probe = crypto.getRandomValues(new Uint8Array(32));
+  const { message, keyId } = await encryptProbe(keys, dataClass, probe, signal);
+  const back = await directCipher(keys).decrypt(probeOf(dataClass), message, signal);
+  if (back.length !== probe.length || back.some((byte, index) => byte !== probe[index])) {
+    throw new SuiteError("decryption_failed");
+  }
+  await makeBranchKey(keys, dataClass, signal);
+  return keyId;
+}
+
+/**
+ * Under every class a message and a branch key as `keys` wrap them now, kept nowhere. What they cannot wrap
+ * is missing: nobody else can under the same configuration.
+ */
+export async function wrapSamples(keys: CandidateKeys, signal: AbortSignal): Promise<KeysInUse> {
+  const samples = await Promise.all(DATA_CLASSES.map(async (dataClass) => {
+    const [message, record] = await Promise.all([
+      outcome(() => abortable(encryptProbe(keys, dataClass, new Uint8Array(32), signal), signal)),
+      outcome(() => abortable(makeBranchKey(keys, dataClass, signal), signal)),
+    ]);
+    return { message, record };
+  }));
+  return {
+    branch_keys: samples.flatMap(({ record }) => "error" in record ? [] : [[record.value]]),
+    messages: samples.flatMap(({ message }) => "error" in message ? [] : [message.value.message]),
+  };
+}
+
+const probeOf = (dataClass: DataClass) => ({
+  dataClass,
+  owner: NOBODY,
+  table: "health_canaries",
+  record: dataClass,
+  field: "probe",
+} as const);
+
+function directCipher(keys: CandidateKeys): FieldCipher {
   const { provider } = keys;
-  const cipher = new FieldCipher({
+  return new FieldCipher({
     ...keys,
     writers: { payment: provider, pii: provider, general: provider },
     readers: [provider],
   });
-  const identity = {
-    dataClass,
-    owner: NOBODY,
-    table: "health_canaries",
-    record: dataClass,
-    field: "probe",
-  } as const;
-  const probe = crypto.getRandomValues(new Uint8Array(32));
-  const { message, keyId } = await cipher.encrypt(identity, probe, signal);
-  const back = await cipher.decrypt(identity, message, signal);
-  if (back.length !== probe.length || back.some((byte, index) => byte !== probe[index])) {
-    throw new SuiteError("decryption_failed");
-  }
-  // With the permissions and the contexts of real ones; its records are kept nowhere.
-  const store = branchKeys(keys, [provider], []);
+}
+
+function encryptProbe(
+  keys: CandidateKeys,
+  dataClass: DataClass,
+  plaintext: Uint8Array,
+  signal: AbortSignal,
+) {
+  return directCipher(keys).encrypt(probeOf(dataClass), plaintext, signal);
+}
+
+/** With the permissions and the contexts of real ones; answers its active record. */
+async function makeBranchKey(
+  keys: CandidateKeys,
+  dataClass: DataClass,
+  signal: AbortSignal,
+): Promise<BranchKeyRecord> {
+  let made: BranchKeyRecord | undefined;
+  const store = branchKeys(keys, [keys.provider], [], (active) => made = active);
   (await store.active(dataClass, dataClass, signal)).branchKey.fill(0);
-  return keyId;
+  if (made === undefined) throw new SuiteError("internal_error");
+  return made;
 }
 
 /**
@@ -168,12 +210,15 @@ function branchKeys(
   keys: CandidateKeys,
   readers: readonly KeyProvider[],
   stored: readonly BranchKeyRecord[],
+  onCreate: (active: BranchKeyRecord) => void = () => {},
 ): BranchKeyStore {
   const records: BranchKeyRecords = {
     get: () => Promise.resolve(stored),
     create: (made) => {
       const of = (type: string) => made.find((one) => one.type === type) ?? {};
-      return Promise.resolve({ active: of("branch:ACTIVE"), beacon: of("beacon:ACTIVE") });
+      const active = of("branch:ACTIVE");
+      onCreate(active);
+      return Promise.resolve({ active, beacon: of("beacon:ACTIVE") });
     },
     rotate: () => Promise.reject(new SuiteError("internal_error")),
   };

@@ -4,11 +4,11 @@
  */
 import type { Config } from "../config.ts";
 import { DATA_CLASSES } from "../data-class.ts";
-import { ConfigError, type Environment } from "../environment.ts";
+import { ConfigError } from "../environment.ts";
 import { SuiteError, validationFailed } from "../errors.ts";
-import type { SettingsSeal } from "../keys/settings-seal.ts";
 import type { Actor, AuditLog } from "../telemetry/audit.ts";
-import { type CandidateKeys, lockedOut, tryKeys } from "./candidate.ts";
+import { tryKeys } from "./candidate.ts";
+import { LockOut, type LockOutOptions, type Present, type Writer } from "./lock-out.ts";
 import {
   type Candidate,
   credentialsSet,
@@ -20,8 +20,8 @@ import {
   type Variables,
   violationsOf,
 } from "./settings-fields.ts";
-import type { NewRevision, Revision, SealedRevision, SettingsStore } from "./settings-store.ts";
-import { openSettings, overlay, sealSettings, settle, type Settled } from "./stored-settings.ts";
+import type { NewRevision, Revision } from "./settings-store.ts";
+import { openSettings, overlay, sealSettings, settle } from "./stored-settings.ts";
 
 /** What a writer knew, and why. */
 export interface Change {
@@ -31,15 +31,13 @@ export interface Change {
   readonly signal: AbortSignal;
 }
 
-interface Present extends Settled {
-  readonly row: SealedRevision | undefined;
-}
-
 export class Configuration {
   readonly #options: ConfigurationOptions;
+  readonly #lockOut: LockOut;
 
   constructor(options: ConfigurationOptions) {
     this.#options = options;
+    this.#lockOut = new LockOut(options);
   }
 
   /** What counts now, without any secret. */
@@ -53,9 +51,10 @@ export class Configuration {
       const present = await this.#present();
       const { config } = this.#candidate(present, candidate);
       const keys = this.#options.keysOf(config);
-      const [classes, lost] = await Promise.all([
+      const writers = await this.#lockOut.writers(present);
+      const [classes, lockOut] = await Promise.all([
         tryKeys(keys, signal),
-        this.#lockedOut(keys, present, signal),
+        this.#lockOut.by(keys, writers, signal),
       ]);
       const healthy = DATA_CLASSES.every((name) => classes[name].healthy);
       await this.#options.audit.append(actor, [{
@@ -64,7 +63,7 @@ export class Configuration {
           ? { outcome: "success" }
           : { outcome: "failure", error_code: "configuration_test_failed" },
       }]);
-      return { provider: config.provider, healthy, classes, locks_out: lost.length > 0 };
+      return { provider: config.provider, healthy, classes, locks_out: lockOut !== undefined };
     });
   }
 
@@ -75,7 +74,9 @@ export class Configuration {
   async put(actor: Actor, candidate: Candidate, change: Change) {
     return await this.#audited(actor, "config.update", async () => {
       const present = await this.#expected(change);
-      return await this.#save(actor, present, this.#candidate(present, candidate), change);
+      const checked = this.#candidate(present, candidate);
+      const writers = await this.#lockOut.writers(present);
+      return await this.#save(actor, { ...checked, present, writers }, change);
     });
   }
 
@@ -90,10 +91,14 @@ export class Configuration {
       const older = await this.#stored(to.revision);
       const named = older.KMS_PROVIDER as ProviderName | undefined;
       const provider = named ?? this.#options.config.provider;
-      const variables = restore(present.variables, older, provider, to.remove);
       requireRemovable(to.remove, [provider, present.config.provider]);
+      const writers = await this.#lockOut.writers(present);
+      const variables = restore(present.variables, older, provider, {
+        writing: writers.map(({ config }) => config.provider),
+        removed: to.remove,
+      });
       const checked = this.#check(variables, provider);
-      return await this.#save(actor, present, checked, change, to.revision);
+      return await this.#save(actor, { ...checked, present, writers }, change, to.revision);
     });
   }
 
@@ -134,8 +139,8 @@ export class Configuration {
     const checked = this.#check(merge(present.variables, candidate), candidate.provider);
     // A token is sent to the address: one that nobody may read goes to none that anybody may name.
     if (
-      candidate.credentials === undefined && checked.config.vault !== undefined &&
-      checked.config.vault.address !== present.config.vault?.address
+      candidate.provider === "vault" && candidate.credentials === undefined &&
+      checked.config.vault?.address !== knownAddress(present)
     ) {
       throw validationFailed([{
         pointer: "/credentials",
@@ -183,8 +188,12 @@ export class Configuration {
 
   async #save(
     actor: Actor,
-    present: Present,
-    { variables, config }: { readonly variables: Variables; readonly config: Config },
+    { variables, config, present, writers }: {
+      readonly variables: Variables;
+      readonly config: Config;
+      readonly present: Present;
+      readonly writers: readonly Writer[];
+    },
     { reason, signal }: Change,
     restores?: number,
   ) {
@@ -201,16 +210,8 @@ export class Configuration {
     if (failures.length > 0) {
       throw new SuiteError("configuration_test_failed", { violations: failures });
     }
-    const lost = await this.#lockedOut(keys, present, signal);
-    if (lost.length > 0) {
-      throw new SuiteError("configuration_locks_out", {
-        violations: lost.map((by) => ({
-          pointer: "/provider",
-          code: "key_unreadable",
-          detail: `What was wrapped by ${by} is in use and could no longer be opened.`,
-        })),
-      });
-    }
+    const lockOut = await this.#lockOut.by(keys, writers, signal);
+    if (lockOut !== undefined) throw lockOut;
     const { store, seal, renew } = this.#options;
     const expected = revisionOf(present);
     const settings: NewRevision = {
@@ -225,11 +226,6 @@ export class Configuration {
     // This worker at once; should it fail, it is as late as the others.
     await renew().catch(() => {});
     return await this.get();
-  }
-
-  async #lockedOut(keys: CandidateKeys, present: Present, signal: AbortSignal) {
-    const { store, keysOf } = this.#options;
-    return await lockedOut(await store.keysInUse(), keys, keysOf(present.config), signal);
   }
 
   /** A refusal is in the audit as well; what succeeds is audited with what it changes. */
@@ -250,7 +246,10 @@ export class Configuration {
 
   #show(present: Present) {
     const { config, variables, row, fault } = present;
-    const environment = { ...this.#options.environment, ...variables };
+    const environment = {
+      ...this.#options.environment,
+      ...fault === undefined ? variables : {},
+    };
     const configured = PROVIDERS.filter((name) => credentialsSet(name, environment).length > 0);
     return {
       revision: revisionOf(present),
@@ -266,16 +265,8 @@ export class Configuration {
   }
 }
 
-export interface ConfigurationOptions {
-  /** Of the process, without anything stored. */
-  readonly environment: Environment;
-  /** Of the environment alone. */
-  readonly config: Config;
-  readonly seal: SettingsSeal;
-  readonly store: SettingsStore;
+export interface ConfigurationOptions extends LockOutOptions {
   readonly audit: AuditLog;
-  /** Keys of their own, with short deadlines, which tell other workers nothing. */
-  readonly keysOf: (config: Config) => CandidateKeys;
   /** Lets this worker take what was stored. */
   readonly renew: () => Promise<unknown>;
 }
@@ -294,6 +285,11 @@ function requireRemovable(
     code: "contradiction",
     detail: "must name neither the provider that wraps new keys now nor the one that is to",
   }]);
+}
+
+/** Where the Vault credentials that are kept belong; undefined when that cannot be said for certain. */
+function knownAddress({ config, variables, fault }: Present): string | undefined {
+  return fault !== undefined && "VAULT_ADDR" in variables ? undefined : config.vault?.address;
 }
 
 function revisionOf({ row }: Present): number {

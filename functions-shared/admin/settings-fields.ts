@@ -209,26 +209,33 @@ export function merge(stored: Variables, candidate: Candidate): Variables {
 /**
  * An older revision once more; providers that it did not know stay, so that what they wrote is read. One
  * that was removed since is the environment's again, as it was then. `chosen`, its own, it knows even if it
- * says nothing of it: then the environment's values count.
+ * says nothing of it: then the environment's values count. Those that are `writing`, in workers that have
+ * not followed yet, stay as they are whatever it says of them: they are removed with a later change.
  */
 export function restore(
   stored: Variables,
   older: Variables,
   chosen: ProviderName,
-  removed?: readonly ProviderName[],
+  { writing, removed }: {
+    readonly writing: readonly ProviderName[];
+    readonly removed?: readonly ProviderName[] | undefined;
+  },
 ): Variables {
-  const known = PROVIDERS.filter((provider) => {
-    const names = Object.values(allOf(provider));
-    return provider === chosen || names.some((name) => name in older) ||
-      !names.some((name) => stored[name]);
-  });
-  const replaced = new Set([
+  const namesOf = (provider: ProviderName) => Object.values(allOf(provider));
+  const isRestored = (provider: ProviderName) =>
+    provider === chosen || !writing.includes(provider) && (
+        namesOf(provider).some((name) => name in older) ||
+        !namesOf(provider).some((name) => stored[name])
+      );
+  const restored = new Set([
     "KMS_PROVIDER",
     ...Object.values(COMMON),
-    ...known.flatMap((provider) => Object.values(allOf(provider))),
+    ...PROVIDERS.filter(isRestored).flatMap(namesOf),
   ]);
-  const kept = Object.entries(stored).filter(([name]) => !replaced.has(name));
-  return drop({ ...Object.fromEntries(kept), ...older }, removed);
+  return drop({
+    ...Object.fromEntries(Object.entries(stored).filter(([name]) => !restored.has(name))),
+    ...Object.fromEntries(Object.entries(older).filter(([name]) => restored.has(name))),
+  }, removed);
 }
 
 /** Without these providers, those of the environment included. */

@@ -13,6 +13,7 @@ export interface Sealed {
 
 export interface Settled {
   readonly config: Config;
+  /** What is stored, also when it is not valid here; nothing when it cannot be opened. */
   readonly variables: Variables;
   /** Why stored settings do not count; then the environment alone does. */
   readonly fault: ConfigError | SuiteError | undefined;
@@ -25,13 +26,14 @@ export function settle(
   seal: SettingsSeal,
   sealed: Sealed,
 ): Settled {
-  if (sealed.revision === 0) return { config: own, variables: {}, fault: undefined };
+  let variables: Variables = {};
+  if (sealed.revision === 0) return { config: own, variables, fault: undefined };
   try {
-    const variables = openSettings(seal, sealed);
+    variables = openSettings(seal, sealed);
     return { config: overlay(environment, variables), variables, fault: undefined };
   } catch (error) {
     if (!(error instanceof ConfigError || error instanceof SuiteError)) throw error;
-    return { config: own, variables: {}, fault: error };
+    return { config: own, variables, fault: error };
   }
 }
 

@@ -253,6 +253,85 @@ test("the account is learnt once: a payment alias that goes away stops no readin
   assertEquals(await provider.decryptDataKey(encrypted, CONTEXT), plaintext);
 });
 
+test("a wrong alias of one class, the payment class's too, stops no other class", async ({ aws, keys }) => {
+  const aliases = {
+    payment: "alias/parker-flight-payment-development",
+    pii: "alias/parker-flight-pii-development",
+    general: "alias/parker-flight-general-development",
+  };
+  const nothing = "alias/nothing";
+  for (
+    const wrong of [
+      { payment: nothing },
+      { payment: nothing, pii: nothing },
+      // Of a class that need not be asked.
+      { general: nothing },
+    ]
+  ) {
+    for (const dataClass of CLASSES) {
+      const provider = awsProvider(aws, { aliases: { ...aliases, ...wrong } });
+      const generated = provider.generateDataKey(dataClass, CONTEXT);
+      if (dataClass in wrong) {
+        assertEquals(await codeOf(() => generated), "kms_key_unusable", dataClass);
+        continue;
+      }
+      const { encrypted, plaintext, keyId } = await generated;
+      assertEquals(keyId, keys[dataClass]);
+      assertEquals(await provider.decryptDataKey(encrypted, CONTEXT), plaintext);
+      // Foreign keys are as foreign as ever.
+      aws.resetCalls();
+      const foreign = keyId.replace("000000000000", "999999999999");
+      for (
+        const use of [
+          () => provider.decryptDataKey(underKey(encrypted, foreign), CONTEXT),
+          () => provider.unwrapKey(foreign, encrypted.ciphertext, CONTEXT),
+          () => provider.wrapKey(foreign, plaintext, CONTEXT),
+        ]
+      ) {
+        assertEquals(await codeOf(use), "decryption_failed");
+      }
+      assertEquals(callsTo(aws), []);
+    }
+  }
+  const none = awsProvider(aws, {
+    aliases: { payment: nothing, pii: nothing, general: nothing },
+  });
+  const unwrap = () => none.unwrapKey(keys.pii, new Uint8Array(64), CONTEXT);
+  assertEquals(await codeOf(unwrap), "kms_key_unusable");
+});
+
+test("an alias that names another account speaks for no other class", async ({ aws, keys }) => {
+  const foreign = "arn:aws:kms:us-east-1:999999999999:alias/theirs";
+  const own = "alias/parker-flight-general-development";
+  // The payment class's says whom to trust: nothing else is then used.
+  const theirs = awsProvider(aws, { aliases: { payment: foreign, pii: own, general: own } });
+  assertEquals(await codeOf(() => theirs.generateDataKey("pii", CONTEXT)), "kms_key_unusable");
+  // Another class's is not asked in the place of a wrong one.
+  const aliases = { payment: "alias/nothing", pii: foreign, general: own };
+  const ours = awsProvider(aws, { aliases });
+  const { keyId } = await ours.generateDataKey("general", CONTEXT);
+  assertEquals(keyId, keys.general);
+  const unwrapTheirs = () =>
+    ours.unwrapKey(keys.pii.replace("000000000000", "999999999999"), new Uint8Array(64), CONTEXT);
+  assertEquals(await codeOf(unwrapTheirs), "decryption_failed");
+  const unknown = awsProvider(aws, { aliases: { ...aliases, general: foreign } });
+  assertEquals(
+    await codeOf(() => unknown.unwrapKey(keys.pii, new Uint8Array(64), CONTEXT)),
+    "kms_key_unusable",
+  );
+});
+
+test("in an outage no other alias is asked for the account", async ({ aws, keys }) => {
+  const provider = awsProvider(aws, {}, { maxAttempts: 1 });
+  await provider.describe("pii");
+  aws.faults.set([{ service: "kms", effect: { kind: "error", name: "KMSInternalException" } }]);
+  aws.resetCalls();
+  const unwrap = () => provider.unwrapKey(keys.pii, new Uint8Array(64), CONTEXT);
+  assertEquals(await codeOf(unwrap), "kms_unavailable");
+  const described = callsTo(aws).filter((call) => call.startsWith("DescribeKey"));
+  assertEquals(described, ["DescribeKey KMSInternalException"]);
+});
+
 test("a worker that warms up asks a region that it learnt is dead for nothing", async ({ aws }) => {
   for (const dead of [true, false]) {
     const provider = awsProvider(aws);

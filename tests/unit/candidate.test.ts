@@ -1,5 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
-import { type CandidateKeys, lockedOut, tryKeys } from "../../functions-shared/admin/candidate.ts";
+import {
+  type CandidateKeys,
+  lockedOut,
+  tryKeys,
+  wrapSamples,
+} from "../../functions-shared/admin/candidate.ts";
 import { type ErrorCode, SuiteError } from "../../functions-shared/errors.ts";
 import {
   type BranchKeyRecord,
@@ -8,6 +13,7 @@ import {
 import { FieldCipher } from "../../functions-shared/keys/field-cipher.ts";
 import type { KeyProvider } from "../../functions-shared/keys/key-provider.ts";
 import { EnvKeyProvider } from "../../functions-shared/keys/providers/env.ts";
+import { awsProvider, WITH_AWS, withAws } from "./support/aws.ts";
 import { bytes } from "./support/identity.ts";
 import { MemoryRecords } from "./support/memory-records.ts";
 
@@ -127,4 +133,44 @@ Deno.test("what is lost already is not held against a candidate; what only is do
 Deno.test("a record or message that is none locks nobody out who could not read it before", async () => {
   const inUse = { branch_keys: [[{ type: "branch:ACTIVE" }], []], messages: ["AgR4", ""] };
   assertEquals(await lockedOut(inUse, env("x"), env("x"), SIGNAL), []);
+});
+
+Deno.test("samples of what is wrapped now: of each class what can be wrapped, and nothing else", async () => {
+  const samples = await wrapSamples(env("x"), SIGNAL);
+  assertEquals(
+    samples.branch_keys.map((records) =>
+      records.map((record) => [record["branch-key-id"], record.type])
+    ),
+    ["payment", "pii", "general"].map((name) => [[name, "branch:ACTIVE"]]),
+  );
+  assertEquals(samples.messages.length, 3);
+  assertEquals(await lockedOut(samples, env("x"), env("x"), SIGNAL), []);
+  assertEquals(await lockedOut(samples, env("y"), env("x"), SIGNAL), ["env", "direct messages"]);
+  const cannot = env("x");
+  const fail = () => Promise.reject(new SuiteError("kms_access_denied"));
+  Object.assign(cannot.provider, { generateDataKey: fail, wrappingKeyId: fail });
+  assertEquals(await wrapSamples(cannot, SIGNAL), { branch_keys: [], messages: [] });
+});
+
+Deno.test({
+  name:
+    "AWS: what was wrapped before is read under other aliases and regions, not from another account",
+  ...WITH_AWS,
+  fn: () =>
+    withAws(async ({ aws }) => {
+      const writer = of(awsProvider(aws));
+      const samples = await wrapSamples(writer, SIGNAL);
+      assertEquals([samples.branch_keys.length, samples.messages.length], [3, 3]);
+      const general = "alias/parker-flight-general-development";
+      const reads = async (changes: Parameters<typeof awsProvider>[1]) =>
+        (await lockedOut(samples, of(awsProvider(aws, changes)), writer, SIGNAL)).length === 0;
+      assertEquals(
+        [
+          await reads({ aliases: { payment: general, pii: general, general } }),
+          await reads({ region: "eu-west-1", fallbackRegions: [] }),
+          await reads({ accountId: "999999999999" }),
+        ],
+        [true, true, false],
+      );
+    }),
 });

@@ -3,11 +3,13 @@ import {
   type Candidate,
   credentialsSet,
   merge,
+  type ProviderName,
   putSchema,
   readVariables,
   restore,
   shownSettings,
   testSchema,
+  type Variables,
   violationsOf,
 } from "../../functions-shared/admin/settings-fields.ts";
 import { overlay } from "../../functions-shared/admin/stored-settings.ts";
@@ -21,6 +23,8 @@ const CREDENTIALS = {
   accessKeyId: "AKIAEXAMPLEEXAMPLE01",
   secretAccessKey: "another-secret-access-key-of-nobody",
 };
+/** Some workers still write under it. */
+const STILL_VAULT = { writing: ["vault"] } as const;
 const parse = (body: unknown): Candidate => parseInput(testSchema, body);
 
 function faults(environment: Environment, candidate: Candidate) {
@@ -200,17 +204,19 @@ Deno.test("a rollback restores a revision, and keeps what it did not know", () =
     merge(older, parse({ provider: "aws", region: "eu-west-1", account_id: "123456789012" })),
     parse({ provider: "vault", addr: "https://v.example", credentials: { token: "hvs.one" } }),
   );
-  const restored = restore(newer, older, "aws");
+  const back = (to: Variables, chosen: ProviderName, removed?: readonly ProviderName[]) =>
+    restore(newer, to, chosen, { writing: ["vault"], removed });
+  const restored = back(older, "aws");
   assertEquals([restored.KMS_PROVIDER, restored.AWS_REGION], ["aws", "us-east-1"]);
   assertEquals([restored.VAULT_TOKEN, restored.AWS_ACCOUNT_ID], ["hvs.one", undefined]);
-  assertEquals(restore(newer, {}, "aws").KMS_PROVIDER, undefined);
-  assertEquals(restore(newer, {}, "aws").VAULT_TOKEN, "hvs.one");
-  assertEquals(restore(newer, {}, "aws", ["vault"]).VAULT_TOKEN, "");
-  assertEquals(restore(newer, {}, "aws", ["vault"]).VAULT_ADDR, undefined);
+  assertEquals(back({}, "aws").KMS_PROVIDER, undefined);
+  assertEquals(back({}, "aws").VAULT_TOKEN, "hvs.one");
+  assertEquals(back({}, "aws", ["vault"]).VAULT_TOKEN, "");
+  assertEquals(back({}, "aws", ["vault"]).VAULT_ADDR, undefined);
   // The environment has values of its own for the provider it chooses, and for no other.
-  assertEquals(restore(newer, {}, "aws").AWS_REGION, undefined);
-  assertEquals(restore(newer, {}, "aws").AWS_ACCESS_KEY_ID, undefined);
-  assertEquals(restore(newer, {}, "vault").AWS_REGION, "eu-west-1");
+  assertEquals(back({}, "aws").AWS_REGION, undefined);
+  assertEquals(back({}, "aws").AWS_ACCESS_KEY_ID, undefined);
+  assertEquals(back({}, "vault").AWS_REGION, "eu-west-1");
 });
 
 Deno.test("a rollback to before a removal undoes it", () => {
@@ -222,14 +228,51 @@ Deno.test("a rollback to before a removal undoes it", () => {
   const before = merge({}, vault);
   const after = merge(before, { ...vault, remove: ["aws"] });
   assertEquals(overlay(AWS, after).aws, undefined);
-  assertEquals(overlay(AWS, restore(after, before, "vault")).aws?.region, AWS.AWS_REGION);
-  const { provider, vault: reader } = overlay(AWS, restore(after, {}, "aws"));
+  assertEquals(
+    overlay(AWS, restore(after, before, "vault", STILL_VAULT)).aws?.region,
+    AWS.AWS_REGION,
+  );
+  const { provider, vault: reader } = overlay(AWS, restore(after, {}, "aws", STILL_VAULT));
   assertEquals([provider, reader?.address], ["aws", "https://v.example"]);
   assertEquals(
-    overlay(AWS, restore(before, after, "vault")).aws,
+    overlay(AWS, restore(before, after, "vault", STILL_VAULT)).aws,
     undefined,
     "and to after it repeats it",
   );
+});
+
+Deno.test("a rollback to where the present provider was removed keeps it as a reader, as it is", () => {
+  const [one, other] = ["one", "other"].map((token) =>
+    parse({ provider: "vault", addr: "https://v.example", mount: token, credentials: { token } })
+  ) as [Candidate, Candidate];
+  const aws = parse({ provider: "aws", region: "eu-west-1", credentials: CREDENTIALS });
+  const withoutVault = merge({}, { ...aws, remove: ["vault"] });
+  // Stored credentials, whether the older revision unsets them or has others.
+  for (const older of [withoutVault, merge(merge({}, other), aws)]) {
+    const restored = restore(merge(older, one), older, "aws", STILL_VAULT);
+    const { provider, vault } = overlay(AWS, restored);
+    assertEquals([provider, vault?.mount, restored.VAULT_TOKEN], ["aws", "one", "one"]);
+  }
+  // The environment's.
+  const environment = { ...VAULT, ...AWS };
+  const fromEnvironment = merge(withoutVault, parse({ provider: "vault" }));
+  const cleared = Object.entries(fromEnvironment).filter(([name]) => !name.startsWith("VAULT_"));
+  const restored = restore(Object.fromEntries(cleared), withoutVault, "aws", STILL_VAULT);
+  assertEquals(overlay(environment, restored).vault?.address, VAULT.VAULT_ADDR);
+  assertEquals(restored.VAULT_TOKEN, undefined);
+  // One that wrapped new keys a moment ago, and is a reader now.
+  const moments = restore(merge(merge(withoutVault, one), aws), withoutVault, "aws", {
+    writing: ["aws", "vault"],
+  });
+  assertEquals(overlay(AWS, moments).vault?.mount, "one");
+  // As its own provider the older revision knows it better.
+  const own = restore(merge({}, one), merge({}, other), "vault", STILL_VAULT);
+  assertEquals(own.VAULT_TOKEN, "other");
+  // Later it goes, as it went then.
+  const later = restore(merge(merge(withoutVault, one), aws), withoutVault, "aws", {
+    writing: ["aws"],
+  });
+  assertEquals(overlay(environment, later).vault, undefined);
 });
 
 Deno.test("faults of the one validator come back at the fields they are about", () => {

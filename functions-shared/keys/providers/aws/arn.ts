@@ -36,6 +36,12 @@ export function keyArnIn(region: string, arn: KeyArn): string | undefined {
 }
 
 const ALIAS_ARN = /^(arn:aws[a-z-]*:kms:)[a-z0-9-]{1,32}(:\d{12}:alias\/.+)$/;
+const ACCOUNT = /^arn:aws[a-z-]*:kms:[a-z0-9-]{1,32}:(\d{12}):(?:key|alias)\/.+$/;
+
+/** The account that a key ARN or alias ARN names; undefined for an alias: it is the caller's own account's. */
+export function accountIn(keyId: string): string | undefined {
+  return ACCOUNT.exec(keyId)?.[1];
+}
 
 /**
  * How a key that is named by alias, alias ARN or key ARN is named in a region; undefined when it does not

@@ -24,6 +24,7 @@ import { isExpiredCredentials } from "./errors.ts";
 import { Kms } from "./kms.ts";
 import { Regions, type ShareRegionHealth } from "./regions.ts";
 import { rotateOnDemand, rotationOf, UNKNOWN_ROTATION } from "./rotation.ts";
+import { TrustedAccount } from "./trusted-account.ts";
 
 /** Provider id of data keys wrapped by KMS (AWS Encryption SDK specification, aws-kms-keyring.md). */
 const PROVIDER_ID = "aws-kms";
@@ -70,7 +71,7 @@ export class AwsKeyProvider implements KeyProvider {
   readonly #failover: Failover;
   readonly #aliasTargets: ReadonlyMap<DataClass, SingleFlight<string>>;
   readonly #timeoutMs: number;
-  #account: string | undefined;
+  readonly #account: TrustedAccount;
 
   constructor(config: AwsConfig, options: AwsProviderOptions) {
     const now = options.now ?? Date.now;
@@ -85,7 +86,7 @@ export class AwsKeyProvider implements KeyProvider {
     };
     const attemptSignal = () => AbortSignal.timeout(options.attemptTimeoutMs);
     this.#config = config;
-    this.#account = config.accountId;
+    this.#account = new TrustedAccount(config, (dataClass) => this.wrappingKeyId(dataClass));
     this.#timeoutMs = options.timeoutMs;
     this.#regions = new Regions(names, {
       ...circuit,
@@ -168,7 +169,7 @@ export class AwsKeyProvider implements KeyProvider {
     );
     try {
       // `#decrypt` would refuse another one: nothing is written here that cannot be read here.
-      if (parseKeyArn(keyArn)?.account !== await this.#trustedAccount()) {
+      if (parseKeyArn(keyArn)?.account !== await this.#account.get()) {
         throw new SuiteError("kms_key_unusable");
       }
     } catch (error) {
@@ -344,7 +345,7 @@ export class AwsKeyProvider implements KeyProvider {
    * account and regions are asked, as in the specification's discovery filter.
    */
   async #isOurs(arn: KeyArn): Promise<boolean> {
-    return arn.account === await this.#trustedAccount() &&
+    return arn.account === await this.#account.get() &&
       this.#regions.names.some((region) => keyArnIn(region, arn) !== undefined);
   }
 
@@ -386,11 +387,6 @@ export class AwsKeyProvider implements KeyProvider {
       metrics.record("CircuitBreakerState", open, "None", { Region: name });
     }
     metrics.record("CircuitBreakerState", Math.max(...circuits.map(([, open]) => open)), "None");
-  }
-
-  /** Learnt once: a key may follow its alias to another key, but not to another account. */
-  async #trustedAccount(): Promise<string | undefined> {
-    return this.#account ??= parseKeyArn(await this.wrappingKeyId("payment"))?.account;
   }
 
   /** With the cryptography that calls need: describing a key can still work when using one does not. */
