@@ -6,7 +6,7 @@ import { mintJwt, signJwt, userClaims } from "./tokens.ts";
 
 export interface Inward {
   readonly request: Request;
-  /** Of a token that a trusted key signed, expired or not; null without one. */
+  /** Of a token that a trusted key signed and that counts now; null without one. */
   readonly claims: JWTPayload | null;
 }
 
@@ -41,10 +41,8 @@ export class LiteTokens {
       .sign(this.#bytes);
     const headers = new Headers(request.headers);
     headers.set("authorization", `Bearer ${exchanged}`);
-    return {
-      request: new Request(request, { headers }),
-      claims: JSON.parse(new TextDecoder().decode(payload)),
-    };
+    // Also one that has expired: lite says so in its own words.
+    return { request: new Request(request, { headers }), claims: claimsOf(payload) };
   }
 
   /** The answer of the auth server with the tokens in it exchanged. */
@@ -92,4 +90,10 @@ export class LiteTokens {
     headers.set("location", `${before}#${session}`);
     return new Response(answer.body, { status: answer.status, headers });
   }
+}
+
+function claimsOf(payload: Uint8Array): JWTPayload | null {
+  const claims: JWTPayload = JSON.parse(new TextDecoder().decode(payload));
+  const now = Date.now() / 1000;
+  return (claims.exp ?? Infinity) > now && (claims.nbf ?? 0) <= now ? claims : null;
 }

@@ -4,7 +4,7 @@ import { decodeJwt } from "jose";
 import { banMs } from "../../local/auth-admin.ts";
 import type { Stack } from "../../local/stack.ts";
 import { legacyKey } from "../../local/tokens.ts";
-import { call, sharedStack, WITH_STACK } from "../support/stack.ts";
+import { call, mintJwt, sharedStack, WITH_STACK } from "../support/stack.ts";
 
 const AUTH = { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false };
 
@@ -63,6 +63,10 @@ Deno.test({
     await t.step("for everybody else the door is shut", async () => {
       const { publishableKey: apikey } = stack;
       const bearer = (token: string) => ({ apikey, authorization: `Bearer ${token}` });
+      const now = Math.floor(Date.now() / 1000);
+      const role = "service_role";
+      const expired = await mintJwt(stack, { role, iat: now - 7200, exp: now - 3600 });
+      const future = await mintJwt(stack, { role, nbf: now + 3600 });
       const anon = await legacyKey(stack.jwtSecret, "anon", stack.identity.createdAt);
       const refusals: [Record<string, string>, number, string | undefined][] = [
         [{}, 401, undefined],
@@ -74,6 +78,8 @@ Deno.test({
         [{ ...bearer(user.session.access_token), ...secret }, 403, "not_admin"],
         [bearer(anon), 403, "not_admin"],
         [bearer("x.y.z"), 403, "bad_jwt"],
+        [bearer(expired), 403, "bad_jwt"],
+        [bearer(future), 403, "bad_jwt"],
         [{ ...secret, "user-agent": "Mozilla/5.0 (X11)" }, 401, "no_authorization"],
       ];
       for (const [headers, status, code] of refusals) {
