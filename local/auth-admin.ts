@@ -8,6 +8,11 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const CHANGEABLE = ["app_metadata", "user_metadata", "password", "ban_duration"];
 const MAX_PAGE = 1000;
 
+/** Metadata as an object: the Postgres driver of `@supabase/lite` 0.10 encodes it twice. */
+const plain = (column: string) =>
+  `case when jsonb_typeof(${column}) = 'string' then (${column} #>> '{}')::jsonb
+     else coalesce(${column}, '{}') end`;
+
 /** A user as Supabase Auth shows one to administrators. */
 const SHOWN = `
   jsonb_strip_nulls(jsonb_build_object(
@@ -16,12 +21,13 @@ const SHOWN = `
     'last_sign_in_at', u.last_sign_in_at, 'created_at', u.created_at, 'updated_at', u.updated_at,
     'banned_until', u.banned_until, 'is_anonymous', u.is_anonymous
   )) || jsonb_build_object(
-    'app_metadata', coalesce(u.raw_app_meta_data, '{}'), 'user_metadata', coalesce(u.raw_user_meta_data, '{}')
+    'app_metadata', ${plain("u.raw_app_meta_data")},
+    'user_metadata', ${plain("u.raw_user_meta_data")}
   )`;
 
 /** `null` in what is given removes a key, at the top level only. */
 const merged = (column: string, given: string) =>
-  `(coalesce(${column}, '{}') || coalesce(${given}::text::jsonb, '{}')) - array(
+  `((${plain(column)}) || coalesce(${given}::text::jsonb, '{}')) - array(
      select key from jsonb_each(${given}::text::jsonb) where value = 'null')`;
 
 /** A new password ends every session, as in `User.UpdatePassword`. `$4`: whether there is a new ban. */

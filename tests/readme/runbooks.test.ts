@@ -174,7 +174,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
         await follow("4", "thief");
         const read = async (name: string) =>
           JSON.parse(await Deno.readTextFile(`${folder}/${name}.json`));
-        const [password, stolen] = [await read("password"), await read("session")];
+        const [password, stolen] = [await read("password"), await read("refresh_token")];
         assertEquals(await stack.status(ADMIN_HEALTH, "", stolen.access_token), 200);
         assertEquals(await stack.status(ADMIN_HEALTH, "", user.access_token), 403);
         const administrator: string = stolen.user.id;

@@ -1,7 +1,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 import { demoToken } from "../../local/demo-token.ts";
-import { newSigningKey, withStatus } from "../../local/signing-keys.ts";
+import type { Identity } from "../../local/identity.ts";
+import { LiteTokens } from "../../local/lite-tokens.ts";
+import { ProjectKeys } from "../../local/project-keys.ts";
+import { isValidJwt, newSigningKey, withStatus } from "../../local/signing-keys.ts";
 import type { Stack } from "../../local/stack.ts";
 import { legacyKey, mintJwt, signJwt, userClaims } from "../../local/tokens.ts";
 import { call, sharedStack, signUp, WITH_STACK } from "../support/stack.ts";
@@ -163,6 +166,26 @@ Deno.test({
       assertEquals(await doors(stack, old), OPEN);
     });
   },
+});
+
+Deno.test("signing keys: the session in a mailed link's redirect is the project's own", async () => {
+  const key = { ...await newSigningKey("ES256"), status: "in_use" as const };
+  const identity = { signingKeys: [key] } as unknown as Identity;
+  const tokens = new LiteTokens(new ProjectKeys(identity, () => Promise.resolve()));
+  const request = new Request("http://127.0.0.1/auth/v1/verify?token=x&type=magiclink");
+  const userId = crypto.randomUUID();
+  const location = `http://app/#access_token=${await tokens.forUser(userId)}&refresh_token=r`;
+  const answer = new Response(null, { status: 303, headers: { location } });
+  const sent = new URL((await tokens.outward(answer, request)).headers.get("location") ?? "");
+  const session = new URLSearchParams(sent.hash.slice(1));
+  const token = session.get("access_token") ?? "";
+  assertEquals([sent.origin, session.get("refresh_token")], ["http://app", "r"]);
+  assertEquals([decodeJwt(token).sub, await isValidJwt([key], token)], [userId, true]);
+  const refused = new Response(null, {
+    status: 303,
+    headers: { location: "http://app/#error=access_denied" },
+  });
+  assertEquals(await tokens.outward(refused, request), refused);
 });
 
 Deno.test("signing keys: one on standby, one in use, whatever is asked", async () => {
