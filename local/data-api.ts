@@ -1,8 +1,9 @@
-import { App, type IAppConfig } from "@supabase/lite";
+import { type ApiKeyResolver, App, type IAppConfig } from "@supabase/lite";
 import type { ProjectConfig } from "./config-toml.ts";
+import { createAuthApi } from "./auth-api.ts";
 import type { Database } from "./database.ts";
-import type { Identity } from "./identity.ts";
-import { completeToken } from "./tokens.ts";
+import { LiteTokens } from "./lite-tokens.ts";
+import type { ProjectKeys } from "./project-keys.ts";
 
 /** Serves `/auth/v1` and `/rest/v1`. */
 export type ApiHandler = (request: Request) => Promise<Response>;
@@ -32,11 +33,17 @@ const AUTH_SETTINGS = [
 export async function createDataApi(
   database: Database,
   config: ProjectConfig,
-  identity: Identity,
+  keys: ProjectKeys,
 ): Promise<DataApi> {
   const auth = Object.fromEntries(
     AUTH_SETTINGS.filter((key) => key in config.auth).map((key) => [key, config.auth[key]]),
   );
+  const tokens = new LiteTokens(keys);
+  const claims = { publishable: { role: "anon" }, secret: { role: "service_role" } };
+  const resolver: ApiKeyResolver = (key) => {
+    const type = keys.kindOf(key);
+    return Promise.resolve(type && { type, claims: claims[type] });
+  };
   // The package types every section as complete; its constructor fills in the defaults.
   const settings = {
     connection: database.connection,
@@ -44,21 +51,22 @@ export async function createDataApi(
     auth: {
       ...auth,
       enabled: true,
-      jwt_secret: identity.jwtSecret,
-      publishable_key: identity.publishableKey,
-      secret_key: identity.secretKey,
+      jwt_secret: tokens.secret,
     },
-    options: { server: { admin: false, disableStudio: true } },
+    options: { server: { admin: false, disableStudio: true, apiKeys: { resolver } } },
   } as unknown as IAppConfig & { connection: Database["connection"] };
   const app = new App(settings);
   await app.init();
   const readCatalog = () => database.connection.introspect({ useCache: true });
   // Now: the first request is faster, and it may find Postgres gone.
   await database.exclusively(readCatalog);
+  const lite = (request: Request) => database.exclusively(async () => await app.fetch(request));
+  const authApi = createAuthApi({ database, keys, tokens, lite });
   return {
     fetch: async (request) => {
-      const answer = await database.exclusively(async () => await app.fetch(request));
-      return isSession(request, answer) ? withHostedToken(answer, request, identity) : answer;
+      const inward = await tokens.inward(request);
+      if (!new URL(request.url).pathname.startsWith("/auth/v1/")) return await lite(inward.request);
+      return await tokens.outward(await authApi(inward), request);
     },
     reload: () =>
       database.exclusively(async () => {
@@ -66,28 +74,4 @@ export async function createDataApi(
         await readCatalog();
       }),
   };
-}
-
-/** Whether the answer of the auth server can hold an access token. */
-function isSession(request: Request, answer: Response): boolean {
-  return answer.ok && request.method === "POST" &&
-    /\/auth\/v1\/(signup|token|verify)$/.test(new URL(request.url).pathname);
-}
-
-async function withHostedToken(
-  answer: Response,
-  request: Request,
-  { jwtSecret }: Identity,
-): Promise<Response> {
-  const session = await answer.json();
-  if (typeof session?.access_token === "string") {
-    session.access_token = await completeToken(jwtSecret, session.access_token, {
-      apiUrl: new URL(request.url).origin,
-      appMetadata: session.user?.app_metadata,
-      userMetadata: session.user?.user_metadata,
-    });
-  }
-  const headers = new Headers(answer.headers);
-  headers.delete("content-length");
-  return Response.json(session, { status: answer.status, headers });
 }

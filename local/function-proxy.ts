@@ -1,6 +1,6 @@
 import type { FunctionSettings } from "./config-toml.ts";
 import { gatewayError } from "./gateway-errors.ts";
-import { isValidJwt } from "./tokens.ts";
+import { isValidJwt, type SigningKey } from "./signing-keys.ts";
 
 /** What the gateway needs of the functions. */
 export interface FunctionOrigins {
@@ -47,7 +47,10 @@ interface Target {
  * Passes `/functions/v1/<name>/rest` to the process of that function as `/<name>/rest`. Bodies are
  * streamed; status and headers come back unchanged, plus `sb-request-id`.
  */
-export function createFunctionProxy(functions: FunctionOrigins, jwtSecret: string): FunctionProxy {
+export function createFunctionProxy(
+  functions: FunctionOrigins,
+  signingKeys: () => readonly SigningKey[],
+): FunctionProxy {
   const client = Deno.createHttpClient({ allowHost: true });
 
   async function forward(target: Target, abort: AbortController): Promise<Response> {
@@ -90,7 +93,7 @@ export function createFunctionProxy(functions: FunctionOrigins, jwtSecret: strin
       const settings = functions.settings.get(name);
       if (!settings) return gatewayError(404, "NOT_FOUND", "Requested function was not found");
       if (settings.verifyJwt && request.method !== "OPTIONS") {
-        const refusal = await refuseWithoutJwt(request, jwtSecret);
+        const refusal = await refuseWithoutJwt(request, signingKeys());
         if (refusal) return refusal;
       }
       const origin = await within(BOOT_WAIT_MS, functions.origin(name));
@@ -116,13 +119,16 @@ function hasBody({ headers }: Request): boolean {
  * `verify_jwt = true`: the platform wants `Authorization: Bearer <JWT of this project>`. The legacy
  * anon key is such a JWT, so this proves no user.
  */
-async function refuseWithoutJwt(request: Request, jwtSecret: string): Promise<Response | null> {
+async function refuseWithoutJwt(
+  request: Request,
+  keys: readonly SigningKey[],
+): Promise<Response | null> {
   const header = request.headers.get("authorization");
   if (!header) {
     return gatewayError(401, "UNAUTHORIZED_NO_AUTH_HEADER", "Missing authorization header");
   }
   const token = /^Bearer (\S+)$/i.exec(header)?.[1];
-  if (token && await isValidJwt(jwtSecret, token)) return null;
+  if (token && await isValidJwt(keys, token)) return null;
   return gatewayError(401, "UNAUTHORIZED_INVALID_JWT_FORMAT", "Invalid JWT");
 }
 

@@ -17,10 +17,12 @@ export interface Functions {
   /** Process ids of those that run now. */
   pids(): number[];
   /**
-   * Starts a function again. `changes` are laid over the environment it was first given (an empty
+   * Starts a function again. `changes` are laid over the environment of all functions (an empty
    * value removes a variable); without them it keeps what it has. Resolves to whether it booted.
    */
   restart(name: string, changes?: Env): Promise<boolean>;
+  /** Replaces the environment of all functions, but for what `restart` laid over it, and starts them again. */
+  setEnvironment(env: Env): Promise<void>;
   /** Downloads imports that may be new, then starts these functions again (default: all). */
   reload(names?: readonly string[]): Promise<void>;
   close(): Promise<void>;
@@ -37,7 +39,7 @@ export interface FunctionsOptions {
 
 /** Starts every function and resolves once each has booted or failed to. */
 export async function startFunctions(options: FunctionsOptions): Promise<Functions> {
-  const { settings, deno, env, dataDir, onLine } = options;
+  const { settings, deno, dataDir, onLine } = options;
   const byName = new Map(settings.map((one) => [one.name, one]));
   await Deno.mkdir(dataDir.file("functions"), { recursive: true, mode: 0o700 });
   await Deno.mkdir(dataDir.file("logs"), { recursive: true, mode: 0o700 });
@@ -45,6 +47,8 @@ export async function startFunctions(options: FunctionsOptions): Promise<Functio
   const control = new ControlSocket();
   const logs = new Map<string, FunctionLog>();
   const processes = new Map<string, FunctionProcess>();
+  const overlays = new Map<string, Env>();
+  let env = options.env;
   for (const one of settings) {
     const log = new FunctionLog(
       dataDir.file("logs", `${one.name}.log`),
@@ -69,6 +73,7 @@ export async function startFunctions(options: FunctionsOptions): Promise<Functio
     if (!process) throw new Error(`there is no function ${name}`);
     return process;
   };
+  const environmentOf = (name: string) => withoutEmpty({ ...env, ...overlays.get(name) });
   await Promise.all([...processes.values()].map((process) => process.restart(env)));
   return {
     settings: byName,
@@ -76,8 +81,16 @@ export async function startFunctions(options: FunctionsOptions): Promise<Functio
     ended: (name, origin, ms) => named(name).ended(origin, ms),
     log: (name) => logs.get(name)?.text ?? "",
     pids: () => [...processes.values()].flatMap(({ pid }) => pid === null ? [] : [pid]),
-    restart: (name, changes) =>
-      named(name).restart(changes && withoutEmpty({ ...env, ...changes })),
+    restart: (name, changes) => {
+      if (changes) overlays.set(name, changes);
+      return named(name).restart(environmentOf(name));
+    },
+    setEnvironment: async (next) => {
+      env = next;
+      await Promise.all(
+        [...processes].map(([name, process]) => process.restart(environmentOf(name))),
+      );
+    },
     reload: async (names = [...processes.keys()]) => {
       const chosen = settings.filter((one) => names.includes(one.name));
       await cacheDependencies(deno, chosen);

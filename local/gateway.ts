@@ -1,6 +1,7 @@
 import type { ApiHandler } from "./data-api.ts";
 import type { FunctionProxy } from "./function-proxy.ts";
 import { gatewayError } from "./gateway-errors.ts";
+import type { ManagementHandler } from "./management-api.ts";
 import type { OperatorHandler } from "./operator.ts";
 import { portTaken } from "./ports.ts";
 
@@ -12,6 +13,7 @@ export interface Routes {
   readonly api: Promise<ApiHandler>;
   readonly functions: Promise<FunctionProxy>;
   readonly operator: Promise<OperatorHandler>;
+  readonly management: Promise<ManagementHandler>;
 }
 
 export interface Gateway {
@@ -21,7 +23,7 @@ export interface Gateway {
 
 /**
  * The one door of the stack, on 127.0.0.1 only: `/auth/v1` and `/rest/v1` to the Data API in this
- * process, `/functions/v1/<name>` to the functions.
+ * process, `/functions/v1/<name>` to the functions, `/v1/projects/` to the Management API.
  *
  * @throws {StackError} when `port` is taken
  */
@@ -39,6 +41,7 @@ export function openGateway(port: number, routes: Routes): Gateway {
       return await serveApi(await routes.api, request);
     }
     if (pathname.startsWith("/_local/")) return (await routes.operator)(request, pathname);
+    if (pathname.startsWith("/v1/projects/")) return (await routes.management)(request, pathname);
     return gatewayError(404, "NOT_FOUND", "no route matched with those values");
   };
   try {

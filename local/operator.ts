@@ -1,7 +1,7 @@
-import { timingSafeEqual } from "node:crypto";
 import type { Database } from "./database.ts";
 import { messageOf } from "./errors.ts";
 import { gatewayError } from "./gateway-errors.ts";
+import { sameText } from "./project-keys.ts";
 
 /** Serves `/_local/`. */
 export type OperatorHandler = (request: Request, pathname: string) => Promise<Response>;
@@ -17,7 +17,8 @@ export const OPERATOR_HEADER = "x-stack-operator";
  */
 export function createOperator(database: Database, operatorToken: string): OperatorHandler {
   return async (request, pathname) => {
-    if (request.headers.has("origin") || !sameText(request, operatorToken)) {
+    const given = request.headers.get(OPERATOR_HEADER) ?? "";
+    if (request.headers.has("origin") || !sameText(given, operatorToken)) {
       return gatewayError(401, "UNAUTHORIZED", `send the operator token in ${OPERATOR_HEADER}`);
     }
     if (pathname !== "/_local/sql") {
@@ -33,11 +34,4 @@ export function createOperator(database: Database, operatorToken: string): Opera
       return gatewayError(400, "QUERY_FAILED", messageOf(error));
     }
   };
-}
-
-function sameText(request: Request, expected: string): boolean {
-  const encoder = new TextEncoder();
-  const given = encoder.encode(request.headers.get(OPERATOR_HEADER) ?? "");
-  const wanted = encoder.encode(expected);
-  return given.length === wanted.length && timingSafeEqual(given, wanted);
 }

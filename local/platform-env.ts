@@ -1,7 +1,8 @@
 import type { LocalAws } from "./aws/mod.ts";
 import type { LocalGcp } from "./gcp/mod.ts";
 import type { Identity } from "./identity.ts";
-import { keyId, legacyKey } from "./tokens.ts";
+import { trustedJwks } from "./signing-keys.ts";
+import { legacyKey } from "./tokens.ts";
 
 /** An environment: names to values. */
 export type Env = Readonly<Record<string, string>>;
@@ -10,18 +11,22 @@ export type Env = Readonly<Record<string, string>>;
 export async function platformEnv(
   { apiUrl, dbUrl, identity }: { apiUrl: string; dbUrl: string; identity: Identity },
 ): Promise<Env> {
-  const { jwtSecret, createdAt } = identity;
-  const k = btoa(jwtSecret).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  const { jwtSecret, createdAt, secretKeys } = identity;
+  const legacy: Env = identity.legacyKeysEnabled
+    ? {
+      SUPABASE_ANON_KEY: await legacyKey(jwtSecret, "anon", createdAt),
+      SUPABASE_SERVICE_ROLE_KEY: await legacyKey(jwtSecret, "service_role", createdAt),
+    }
+    : {};
   return {
     SUPABASE_URL: apiUrl,
     SUPABASE_DB_URL: dbUrl,
     SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: identity.publishableKey }),
-    SUPABASE_SECRET_KEYS: JSON.stringify({ default: identity.secretKey }),
-    SUPABASE_JWKS: JSON.stringify({
-      keys: [{ kty: "oct", alg: "HS256", kid: keyId(jwtSecret), k }],
-    }),
-    SUPABASE_ANON_KEY: await legacyKey(jwtSecret, "anon", createdAt),
-    SUPABASE_SERVICE_ROLE_KEY: await legacyKey(jwtSecret, "service_role", createdAt),
+    SUPABASE_SECRET_KEYS: JSON.stringify(
+      Object.fromEntries(secretKeys.map(({ name, key }) => [name, key])),
+    ),
+    SUPABASE_JWKS: JSON.stringify(trustedJwks(identity.signingKeys)),
+    ...legacy,
   };
 }
 

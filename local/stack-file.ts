@@ -2,13 +2,18 @@ import { join } from "node:path";
 import { readTextFileIfAny, writePrivateFile } from "./private-file.ts";
 import type { Env } from "./platform-env.ts";
 import type { Stack } from "./stack.ts";
+import type { SigningJwk } from "./tokens.ts";
 
 /** `stack.json` in the data directory, mode 0600: how to reach the stack that uses it. */
 export interface StackFile {
   readonly api_url: string;
   readonly publishable_key: string;
   readonly secret_key: string;
-  readonly jwt_secret: string;
+  /** The private JWK that signs access tokens now. */
+  readonly signing_key: SigningJwk;
+  /** For the Management API under `api_url`, of the project `project_ref`. */
+  readonly access_token: string;
+  readonly project_ref: string;
   /** For the gateway's `/_local/` endpoints. */
   readonly operator_token: string;
   readonly aws_endpoint: string;
@@ -39,7 +44,9 @@ export async function writeStackFile(
     api_url: stack.apiUrl,
     publishable_key: stack.publishableKey,
     secret_key: stack.secretKey,
-    jwt_secret: stack.jwtSecret,
+    signing_key: stack.signingKey,
+    access_token: stack.identity.accessToken,
+    project_ref: stack.projectRef,
     operator_token: stack.identity.operatorToken,
     aws_endpoint: stack.aws.endpoint,
     aws_operator: {

@@ -9,8 +9,9 @@ import { readEnvFile } from "./env-file.ts";
 import { createFunctionProxy, type FunctionProxy } from "./function-proxy.ts";
 import { startFunctions } from "./functions.ts";
 import { type Gateway, openGateway } from "./gateway.ts";
-import { type Identity, loadIdentity } from "./identity.ts";
+import { type Identity, loadIdentity, mainSecretKey, saveIdentity } from "./identity.ts";
 import { type KeyServices, startKeyServices } from "./key-services.ts";
+import { createManagementApi, type ManagementHandler, PROJECT_REF } from "./management-api.ts";
 import { migrate } from "./migrations.ts";
 import { createOperator, type OperatorHandler } from "./operator.ts";
 import {
@@ -21,6 +22,9 @@ import {
   platformEnv,
 } from "./platform-env.ts";
 import { assertPortFree } from "./ports.ts";
+import { ProjectKeys } from "./project-keys.ts";
+import { keyInUse } from "./signing-keys.ts";
+import type { SigningJwk } from "./tokens.ts";
 import { watchFunctions } from "./watch.ts";
 
 /** The repository: what is served, migrated and read unless told otherwise. */
@@ -60,16 +64,23 @@ export interface Stack {
   /** `http://127.0.0.1:PORT`. */
   readonly apiUrl: string;
   readonly publishableKey: string;
+  /** The secret key `default`, or the oldest when that was deleted. */
   readonly secretKey: string;
+  /** Of the signing key that the stack was made with. */
   readonly jwtSecret: string;
+  /** The private JWK that signs access tokens now. */
+  readonly signingKey: SigningJwk;
+  /** Of the project in the Management API. */
+  readonly projectRef: string;
   readonly dataDir: string;
   /** Set when the database is a Postgres. */
   readonly dbUrl?: string;
   readonly aws: LocalAws;
   /** The other key services, which no function uses before it is told to. */
   readonly keyServices: Pick<KeyServices, "gcp" | "vault">;
+  /** As it is now: keys come and go. */
   readonly identity: Identity;
-  /** What every function was given at the start: the platform's variables and its own secrets. */
+  /** What every function is given: the platform's variables and its own secrets. */
   readonly functionEnv: Env;
   /** Names of the functions served. */
   readonly functions: readonly string[];
@@ -80,10 +91,12 @@ export interface Stack {
   /** Process ids of the functions that run now. */
   functionPids(): number[];
   /**
-   * Starts a function again; `env` is laid over the environment the stack was started with, and an
+   * Starts a function again; `env` is laid over the environment of all functions, and an
    * empty value removes a variable. Resolves to whether it booted.
    */
   restartFunction(name: string, env?: Env): Promise<boolean>;
+  /** `told` is called after every change of keys, and waited for before the change is answered. */
+  onKeysChanged(told: () => Promise<void>): void;
   close(): Promise<void>;
 }
 
@@ -142,16 +155,21 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     reset: options.reset ?? false,
   });
   opened.add(() => dataDir.close());
-  const identity = await loadIdentity(dataDir);
+  const keys = new ProjectKeys(
+    await loadIdentity(dataDir),
+    (identity) => saveIdentity(dataDir, identity),
+  );
   const config = await readProjectConfig(functionsRoot, REPOSITORY);
 
   const apiRoute = Promise.withResolvers<ApiHandler>();
   const proxy = Promise.withResolvers<FunctionProxy>();
   const operator = Promise.withResolvers<OperatorHandler>();
+  const management = Promise.withResolvers<ManagementHandler>();
   opened.gateway = openGateway(port, {
     api: apiRoute.promise,
     functions: proxy.promise,
     operator: operator.promise,
+    management: management.promise,
   });
   const apiUrl = `http://127.0.0.1:${opened.gateway.port}`;
 
@@ -168,21 +186,13 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     }),
   );
   await seedKeys(aws, names);
-  const platform = await platformEnv({
-    apiUrl,
-    dbUrl: dbUrl ?? "postgresql://postgres@127.0.0.1:54322/postgres",
-    identity,
-  });
-
-  const env = functionEnvironment(
-    platform,
-    {
-      ...localSecrets(aws),
-      ...googleEndpoints(keyServices.gcp),
-    },
-    file,
-    functionEnv,
-  );
+  const local = { ...localSecrets(aws), ...googleEndpoints(keyServices.gcp) };
+  const environment = async (identity: Identity) => {
+    const url = dbUrl ?? "postgresql://postgres@127.0.0.1:54322/postgres";
+    const platform = await platformEnv({ apiUrl, dbUrl: url, identity });
+    return functionEnvironment(platform, local, file, functionEnv);
+  };
+  let env = await environment(keys.identity);
 
   onProgress("starting the functions (their dependencies are fetched the first time)");
   const functionsStarted = startFunctions({
@@ -212,12 +222,19 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     return database;
   })();
   const [functions, database] = await settleBoth(functionsStarted, databaseOpened);
-  const functionProxy = createFunctionProxy(functions, identity.jwtSecret);
+  const functionProxy = createFunctionProxy(functions, () => keys.identity.signingKeys);
   opened.add(() => functionProxy.close());
-  const api = await createDataApi(database, config, identity);
+  const api = await createDataApi(database, config, keys);
   apiRoute.resolve(api.fetch);
   proxy.resolve(functionProxy);
-  operator.resolve(createOperator(database, identity.operatorToken));
+  operator.resolve(createOperator(database, keys.identity.operatorToken));
+  keys.follow({
+    before: async (next) => {
+      env = await environment(next);
+      await functions.setEnvironment(env);
+    },
+  });
+  management.resolve(createManagementApi(keys));
   const served = [...functions.settings.keys()];
   if (options.watch) {
     opened.add(watchFunctions(functionsRoot, served, async (changed) => {
@@ -227,15 +244,25 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
   }
   return {
     apiUrl,
-    publishableKey: identity.publishableKey,
-    secretKey: identity.secretKey,
-    jwtSecret: identity.jwtSecret,
+    publishableKey: keys.identity.publishableKey,
+    get secretKey() {
+      return mainSecretKey(keys.identity);
+    },
+    jwtSecret: keys.identity.jwtSecret,
+    get signingKey() {
+      return keyInUse(keys.identity.signingKeys).jwk;
+    },
+    projectRef: PROJECT_REF,
     dataDir: dataDir.path,
     ...(dbUrl ? { dbUrl } : {}),
     aws,
     keyServices,
-    identity,
-    functionEnv: env,
+    get identity() {
+      return keys.identity;
+    },
+    get functionEnv() {
+      return env;
+    },
     functions: served,
     sql: async (query, params) => {
       const rows = await database.query<never>(query, params);
@@ -246,6 +273,7 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     functionLog: (name) => functions.log(name),
     functionPids: () => functions.pids(),
     restartFunction: (name, env) => functions.restart(name, env),
+    onKeysChanged: (tell) => keys.follow({ after: tell }),
     close: () => opened.close(),
   };
 }

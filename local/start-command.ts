@@ -24,7 +24,9 @@ export async function runStart(options: StackOptions): Promise<void> {
   });
   try {
     const { userId } = await signInOrUp(stack, stack.identity.demo);
-    await writeStackFile(stack, { userId, running: true });
+    const write = () => writeStackFile(stack, { userId, running: true });
+    await write();
+    stack.onKeysChanged(write);
     const file = await readStackFile(stack.dataDir);
     progress("ready");
     if (file) console.log(readyText(file, await demoToken(file), stack.functions));

@@ -1,32 +1,48 @@
 import { createHash } from "node:crypto";
-import { type JWTPayload, jwtVerify, SignJWT } from "jose";
+import { type JWK, type JWTPayload, SignJWT } from "jose";
 
-/** The `kid` of the signing key, in tokens and in SUPABASE_JWKS: functions find the key by it. */
-export function keyId(jwtSecret: string): string {
-  return createHash("sha256").update(jwtSecret).digest("hex").slice(0, 32);
+/** A private JWK that signs access tokens; `kid` is how functions find it in SUPABASE_JWKS. */
+export interface SigningJwk extends JWK {
+  readonly kid: string;
+  readonly alg: "HS256" | "ES256";
 }
 
-/** Signs `claims` as Supabase Auth does: HS256 by the stack's secret. Lifetime in seconds. */
-export function mintJwt(
-  jwtSecret: string,
+/** The JWK of a shared secret. */
+export function sharedSecretJwk(secret: string): SigningJwk {
+  const kid = createHash("sha256").update(secret).digest("hex").slice(0, 32);
+  return { kty: "oct", alg: "HS256", kid, k: Buffer.from(secret).toString("base64url") };
+}
+
+/** Signs `claims` as Supabase Auth does. Lifetime in seconds. */
+export function signJwt(
+  jwk: SigningJwk,
   claims: JWTPayload,
   { lifetimeSeconds = 3600 }: { lifetimeSeconds?: number } = {},
 ): Promise<string> {
-  return sign(jwtSecret, { alg: "HS256", typ: "JWT", kid: keyId(jwtSecret) }, {
+  return sign(jwk, { alg: jwk.alg, typ: "JWT", kid: jwk.kid }, {
     iat: Math.floor(Date.now() / 1000),
     ...claims,
   }, lifetimeSeconds);
 }
 
-function sign(
+/** `signJwt` by a shared secret (HS256). */
+export function mintJwt(
   jwtSecret: string,
+  claims: JWTPayload,
+  options: { lifetimeSeconds?: number } = {},
+): Promise<string> {
+  return signJwt(sharedSecretJwk(jwtSecret), claims, options);
+}
+
+function sign(
+  jwk: SigningJwk,
   header: { alg: string; typ: string; kid?: string },
   claims: JWTPayload & { iat: number },
   lifetimeSeconds: number,
 ): Promise<string> {
   return new SignJWT({ exp: claims.iat + lifetimeSeconds, ...claims })
     .setProtectedHeader(header)
-    .sign(new TextEncoder().encode(jwtSecret));
+    .sign(jwk);
 }
 
 /** The claims of a signed-in user's access token, first factor only. */
@@ -55,35 +71,5 @@ export function legacyKey(
 ): Promise<string> {
   const lifetimeSeconds = 10 * 365 * 24 * 3600;
   const claims = { iss: "supabase", ref: "local", role, iat: createdAt };
-  return sign(jwtSecret, { alg: "HS256", typ: "JWT" }, claims, lifetimeSeconds);
-}
-
-/**
- * `token` signed again with the header and the claims that hosted Supabase puts into it and
- * `@supabase/lite` 0.10 leaves out. Its own claims, the expiry among them, stay.
- */
-export async function completeToken(
-  jwtSecret: string,
-  token: string,
-  user: { apiUrl: string; appMetadata: unknown; userMetadata: unknown },
-): Promise<string> {
-  const { payload } = await jwtVerify(token, new TextEncoder().encode(jwtSecret));
-  const { apiUrl, appMetadata, userMetadata } = user;
-  const email = typeof payload.email === "string" ? payload.email : "";
-  return mintJwt(jwtSecret, {
-    ...userClaims({ apiUrl, userId: payload.sub ?? "", email }),
-    app_metadata: appMetadata ?? {},
-    user_metadata: userMetadata ?? {},
-    ...payload,
-  });
-}
-
-/** Whether `token` is a JWT that this stack signed and that has not expired. */
-export async function isValidJwt(jwtSecret: string, token: string): Promise<boolean> {
-  try {
-    await jwtVerify(token, new TextEncoder().encode(jwtSecret), { algorithms: ["HS256"] });
-    return true;
-  } catch {
-    return false;
-  }
+  return sign(sharedSecretJwk(jwtSecret), { alg: "HS256", typ: "JWT" }, claims, lifetimeSeconds);
 }

@@ -1,4 +1,4 @@
-/** Runs the real Supabase CLI against a capture server. */
+/** Runs the real Supabase CLI against a capture server, or against the embedded stack. */
 
 import { join } from "node:path";
 import { type CaptureServer, startCapture } from "./capture.ts";
@@ -19,6 +19,24 @@ export interface Deployment extends Omit<CaptureServer, "close"> {
 export async function deploy(root: string, only?: string): Promise<Deployment> {
   const token = accessToken();
   const capture = startCapture({ projectRef: PROJECT_REF, accessToken: token });
+  try {
+    const { code, stdout, stderr } = await supabase({ apiUrl: capture.url, token }, [
+      ...["functions", "deploy", "--use-api", "--yes", `--remote=${PROJECT_REF}`],
+      ...["--workdir", root],
+      ...(only ? [only] : []),
+    ], root);
+    return { ...capture, exitCode: code, output: stdout + stderr };
+  } finally {
+    await capture.close();
+  }
+}
+
+/** Runs the CLI against a management API. */
+export async function supabase(
+  { apiUrl, token }: { apiUrl: string; token: string },
+  args: readonly string[],
+  cwd?: string,
+): Promise<{ code: number; stdout: string; stderr: string }> {
   const home = await Deno.makeTempDir({ prefix: "supabase-cli-" });
   try {
     const profile = join(home, "profile.yaml");
@@ -26,19 +44,15 @@ export async function deploy(root: string, only?: string): Promise<Deployment> {
       profile,
       [
         "name: capture",
-        `api_url: ${capture.url}`,
-        `dashboard_url: ${capture.url}`,
+        `api_url: ${apiUrl}`,
+        `dashboard_url: ${apiUrl}`,
         "project_host: 127.0.0.1",
         "",
       ].join("\n"),
     );
     const { code, stdout, stderr } = await new Deno.Command(await executable(), {
-      args: [
-        ...["functions", "deploy", "--use-api", "--yes", `--remote=${PROJECT_REF}`],
-        ...["--workdir", root],
-        ...(only ? [only] : []),
-      ],
-      cwd: root,
+      args: [...args],
+      cwd: cwd ?? home,
       clearEnv: true,
       env: {
         PATH: Deno.env.get("PATH") ?? "",
@@ -53,9 +67,8 @@ export async function deploy(root: string, only?: string): Promise<Deployment> {
       stderr: "piped",
     }).output();
     const text = new TextDecoder();
-    return { ...capture, exitCode: code, output: text.decode(stdout) + text.decode(stderr) };
+    return { code, stdout: text.decode(stdout), stderr: text.decode(stderr) };
   } finally {
-    await capture.close();
     await Deno.remove(home, { recursive: true });
   }
 }

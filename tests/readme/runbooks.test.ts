@@ -11,6 +11,7 @@ import { runScript } from "./session.ts";
 const CLASSES = ["payment", "pii", "general"];
 /** The runbooks wait for what should come about: then it never did. */
 const STUCK_MS = 120_000;
+const ADMIN_HEALTH = "/functions/v1/kms-admin/health";
 const MASTERCARD = "5555555555554444";
 
 /** Sections by their number, each with its blocks by label, in the order of the page. */
@@ -54,10 +55,14 @@ Deno.test("the runbooks, followed word for word", async (t) => {
       assertEquals(code, 0, `runbook ${number}, ${label}:\n${stdout}\n${stderr}`);
       return stdout;
     };
-    const runbook = async (number: string, name: string, body: () => Promise<void>) => {
-      await t.step(`${number}. ${name}`, async () => {
+    const runbook = async (
+      number: string,
+      name: string,
+      body: (t: Deno.TestContext) => Promise<void>,
+    ) => {
+      await t.step(`${number}. ${name}`, async (t) => {
         const startedAt = Date.now();
-        await body();
+        await body(t);
         times.push(`${number}. ${name}: ${((Date.now() - startedAt) / 1000).toFixed(0)} s`);
       });
       assertEquals(runbooks.get(number), [], "every block was followed");
@@ -132,9 +137,76 @@ Deno.test("the runbooks, followed word for word", async (t) => {
       assertEquals(await revealed(other, card), MASTERCARD);
     });
 
-    await runbook("4", "Respond to a leaked credential", async () => {
+    await runbook("4", "Respond to a leaked credential", async (t) => {
       const card = await stack.storeCard(demo, MASTERCARD);
       const before = await Promise.all(CLASSES.map((name) => stack.versions(name)));
+      await follow("4");
+      const [stored] = await stack.sql<{ provider: string; reason: string }>(
+        "select provider, reason from kms.settings order by revision desc limit 1",
+      );
+      assertEquals(stored, { provider: "aws", reason: "the caller's key leaked" });
+
+      await t.step("B. A Supabase secret key", async () => {
+        const leaked = stack.file.secret_key;
+        const said = await follow("4", "key");
+        assertEquals(said.match(/^401$/gm)?.length, 2, said);
+        await stack.readFile();
+        assert(stack.file.secret_key !== leaked);
+        assert(!said.includes(leaked) && !said.includes(stack.file.secret_key), "nothing shown");
+        assertEquals(await stack.status("/functions/v1/kms-admin/config", leaked), 401);
+        assertEquals(await stack.status("/rest/v1/", leaked), 401);
+        assertEquals(await stack.status("/rest/v1/", stack.file.secret_key), 200);
+        const { data } = await stack.get("kms-admin/config");
+        const unopened = data?.warnings?.filter((text) => /open/.test(text));
+        assertEquals([data?.source, unopened], ["database", []]);
+        const [last] = await stack.sql<{ reason: string; actor_id: string }>(
+          "select reason, actor_id from kms.settings order by revision desc limit 1",
+        );
+        assertEquals(last, { reason: "a secret key leaked", actor_id: "servers_2" });
+      });
+
+      await t.step("C. An administrator's account", async () => {
+        const publishable = stack.file.publishable_key;
+        const user = await stack.signIn("signup", {
+          email: `${crypto.randomUUID()}@example.com`,
+          password: crypto.randomUUID(),
+        });
+        await follow("4", "thief");
+        const read = async (name: string) =>
+          JSON.parse(await Deno.readTextFile(`${folder}/${name}.json`));
+        const [password, stolen] = [await read("password"), await read("refresh_token")];
+        assertEquals(await stack.status(ADMIN_HEALTH, "", stolen.access_token), 200);
+        assertEquals(await stack.status(ADMIN_HEALTH, "", user.access_token), 403);
+        const administrator: string = stolen.user.id;
+        const done = await stack.sql<{ action: string }>(
+          "select action from kms.audit_log where actor_id = $1 and actor_type = 'admin'",
+          [administrator],
+        );
+        assertEquals(done.map(({ action }) => action), ["branch_key.rotate"]);
+
+        const said = await follow("4", "account");
+        assertMatch(said, new RegExp(`^${administrator} ${password.email} `, "m"));
+        assertMatch(said, /branch_key\.rotate/);
+        assertEquals(said.match(/^refused$/gm)?.length, 3, said);
+        const { error_code: signIn } = await stack.signIn("token?grant_type=password", password);
+        const { error_code: refresh } = await stack.signIn("token?grant_type=refresh_token", {
+          refresh_token: stolen.refresh_token,
+        });
+        assertEquals([signIn, refresh], ["user_banned", "refresh_token_not_found"]);
+        assertEquals(await stack.status(ADMIN_HEALTH, "", stolen.access_token), 401);
+        const methods = "/rest/v1/payment_methods";
+        assertEquals(await stack.status(methods, publishable, stolen.access_token), 401);
+
+        // Everybody else: the token is no longer good, and a new one is a request away.
+        const list = "/functions/v1/manage-payment-methods-kms";
+        assertEquals(await stack.status(list, "", user.access_token), 401);
+        const again = await stack.signIn("token?grant_type=refresh_token", {
+          refresh_token: user.refresh_token,
+        });
+        assertEquals(await stack.status(list, "", again.access_token), 200);
+        assertEquals(await stack.status(methods, publishable, again.access_token), 200);
+      });
+
       await follow("4");
       for (const [at, name] of CLASSES.entries()) {
         const now = await stack.versions(name);
@@ -144,10 +216,6 @@ Deno.test("the runbooks, followed word for word", async (t) => {
         assertEquals(ofRows.filter((version) => version !== now[0]), [], "no row at another");
       }
       assertEquals(await revealed(demo, card), MASTERCARD);
-      const [stored] = await stack.sql<{ provider: string; reason: string }>(
-        "select provider, reason from kms.settings order by revision desc limit 1",
-      );
-      assertEquals(stored, { provider: "aws", reason: "the caller's key leaked" });
     });
 
     await runbook("5", "Restore from backup", async () => {
@@ -179,7 +247,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
         entries.map((
           { record_id, actor_id, purpose }: Record<string, string>,
         ) => [record_id, actor_id, purpose]),
-        [[card, "default", "dispute:case-7"]],
+        [[card, "servers_2", "dispute:case-7"]],
       );
       const exported = (await Deno.readTextFile(`${folder}/audit.jsonl`)).trim().split("\n");
       assertMatch(said, new RegExp(`^${exported.length} entries hold, `, "m"));

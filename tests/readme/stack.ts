@@ -17,6 +17,13 @@ interface Answer {
   readonly metadata: { readonly region: string };
   readonly payment_method?: { readonly id: string; readonly card?: { readonly number: string } };
   readonly record?: { readonly data: unknown };
+  readonly data?: { readonly source?: string; readonly warnings?: readonly string[] };
+}
+
+interface Session {
+  readonly access_token: string;
+  readonly refresh_token: string;
+  readonly error_code?: string;
 }
 
 export class StackUnderTest {
@@ -37,6 +44,11 @@ export class StackUnderTest {
     const start = "npx -y deno@2.9.6 task start --port 0 --aws-port 0";
     this.#command = new ForegroundCommand(start, this.#folder);
     await this.#command.printed("Ctrl-C ends it", START_MS);
+    await this.readFile();
+  }
+
+  /** Its addresses and keys, as they are now. */
+  async readFile(): Promise<void> {
     this.#file = await readStackFile(`${this.#folder}/.local`) ?? undefined;
   }
 
@@ -86,6 +98,30 @@ export class StackUnderTest {
 
   async health(): Promise<Answer> {
     return await this.#call("kms-health-check", {});
+  }
+
+  /** `path` of a function. */
+  async get(path: string): Promise<Answer> {
+    return await this.#call(path, {});
+  }
+
+  /** The status of a GET with an API key and a user's token; empty ones are not sent. */
+  async status(path: string, apikey: string, token = ""): Promise<number> {
+    const headers = {
+      ...apikey === "" ? {} : { apikey },
+      ...token === "" ? {} : { authorization: `Bearer ${token}` },
+    };
+    const response = await fetch(this.file.api_url + path, { headers });
+    await response.body?.cancel();
+    return response.status;
+  }
+
+  /** Asks the auth server for a session, or whatever else it answers. */
+  async signIn(path: string, body: object): Promise<Session> {
+    const { api_url, publishable_key: apikey } = this.file;
+    const headers = { apikey, "content-type": "application/json" };
+    const init = { method: "POST", headers, body: JSON.stringify(body) };
+    return await (await fetch(`${api_url}/auth/v1/${path}`, init)).json();
   }
 
   /** One statement, read past row level security. */

@@ -1,21 +1,16 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { createDataApi } from "../../local/data-api.ts";
+import { openDataDir } from "../../local/data-dir.ts";
 import { openPglite, openPostgres, provision } from "../../local/database.ts";
 import { StackError } from "../../local/errors.ts";
+import { loadIdentity, mainSecretKey } from "../../local/identity.ts";
 import { migrate } from "../../local/migrations.ts";
 import { freePort } from "../../local/ports.ts";
+import { ProjectKeys } from "../../local/project-keys.ts";
 import { REPOSITORY } from "../../local/stack.ts";
 import { WITH_STACK } from "../support/stack.ts";
 
-const IDENTITY = {
-  publishableKey: "sb_publishable_test",
-  secretKey: "sb_secret_test",
-  jwtSecret: "0123456789".repeat(4),
-  operatorToken: "operator",
-  demo: { email: "demo@example.com", password: "x" },
-  createdAt: 1_700_000_000,
-};
 const CONFIG = { apiSchemas: ["public"], apiMaxRows: 1000, auth: {}, functions: {} };
 
 Deno.test({
@@ -43,10 +38,16 @@ Deno.test({
             `create function public.whoami() returns text language sql as 'select current_user::text';
            grant execute on function public.whoami() to anon, service_role;`,
           );
-          const api = await createDataApi(database, CONFIG, IDENTITY);
+          const dir = await openDataDir(join(folder, "identity"));
+          const identity = await loadIdentity(dir);
+          dir.close();
+          const { publishableKey } = identity;
+          const secretKey = mainSecretKey(identity);
+          const unchanging = new ProjectKeys(identity, () => Promise.reject(new Error("kept")));
+          const api = await createDataApi(database, CONFIG, unchanging);
           const keys = Array.from(
             { length: 20 },
-            (_, i) => i % 2 ? IDENTITY.publishableKey : IDENTITY.secretKey,
+            (_, i) => i % 2 ? publishableKey : secretKey,
           );
           const roles = await Promise.all(keys.map(async (apikey) => {
             const request = new Request("http://127.0.0.1/rest/v1/rpc/whoami", {
@@ -56,7 +57,7 @@ Deno.test({
           }));
           assertEquals(
             roles,
-            keys.map((key) => key === IDENTITY.secretKey ? "service_role" : "anon"),
+            keys.map((key) => key === secretKey ? "service_role" : "anon"),
           );
         },
       );

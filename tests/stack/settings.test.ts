@@ -155,14 +155,28 @@ Deno.test("identity: made once, kept for the owner's eyes, refused when damaged"
       const made = await loadIdentity(dir);
       assertEquals(await loadIdentity(dir), made);
       assertEquals(/^sb_publishable_[\w-]{31}$/.test(made.publishableKey), true);
-      assertEquals(/^sb_secret_[\w-]{31}$/.test(made.secretKey), true);
+      assertEquals(made.secretKeys.map(({ name }) => name), ["default"]);
+      assertEquals(/^sb_secret_[\w-]{31}$/.test(made.secretKeys[0]?.key ?? ""), true);
+      assertEquals(/^sbp_[0-9a-f]{40}$/.test(made.accessToken), true);
       assertEquals(made.jwtSecret.length, 64);
       if (Deno.build.os !== "windows") {
         assertEquals(await modeOf(dir.path), 0o700);
         assertEquals(await modeOf(dir.file("identity.json")), 0o600);
       }
-      await Deno.writeTextFile(dir.file("identity.json"), '{"publishableKey":"x"}');
-      await assertRejects(() => loadIdentity(dir), StackError, "identity.json is damaged");
+      for (
+        const damaged of [
+          "",
+          "null",
+          '{"publishableKey":"x"}',
+          JSON.stringify({
+            ...made,
+            signingKeys: made.signingKeys.map((key) => ({ ...key, status: "revoked" })),
+          }),
+        ]
+      ) {
+        await Deno.writeTextFile(dir.file("identity.json"), damaged);
+        await assertRejects(() => loadIdentity(dir), StackError, "identity.json is damaged");
+      }
     } finally {
       dir.close();
     }
