@@ -95,7 +95,6 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     "idempotency_keys_pkey",
   ]],
   ["kms_branch_key_get", [`payment:${OWNER}`, "branch:ACTIVE"], [
-    "branch_key_copies_pkey",
     "branch_keys_pkey",
   ]],
   ["kms_user_erase", [STORE_ACTOR, OWNER, "x"], [
@@ -103,8 +102,7 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     ...["encrypted_records_newest_first", "ciphertexts_by_encrypted_record"],
     ...["card_fingerprints_one_per_owner", "card_fingerprints_pkey"],
     ...["idempotency_keys_by_owner", "idempotency_keys_pkey"],
-    ...["legacy_rows_by_user", "branch_key_copies_pkey"],
-    ...["branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
+    ...["legacy_rows_by_user", "branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
   ]],
   ["kms_job_start", [STORE_ACTOR, "reencrypt", '{"data_class": "pii"}'], [
     "jobs_running",
@@ -255,8 +253,6 @@ const SEED = `
     select 'payment:' || owner, 'branch:ACTIVE', jsonb_build_object(
       'branch-key-id', 'payment:' || owner, 'type', 'branch:ACTIVE', 'version', 'v')
     from seed where n <= ${OWNERS};
-  insert into kms.branch_key_copies (branch_key_id, type, record)
-    select branch_key_id, type, record from kms.branch_keys;
   insert into kms.legacy_keys (key_id, id, message, fingerprint, source, created_by)
     values ('k', gen_random_uuid(), 'AgR4' || repeat('A', 176), repeat('a', 64), 'inline', 'seed');
   insert into kms.legacy_rows (source_id, key_id, user_id, encoding, ciphertext, ciphertext_hash, target)
