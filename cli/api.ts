@@ -38,10 +38,12 @@ export interface Migration {
   readonly to: string;
   readonly step: MigrationStep;
   readonly branch_keys: number;
-  /** Branch keys that the step has not reached yet. */
+  /** Branch keys for which the step is not done. */
   readonly remaining: number;
+  /** Operations that this takes: fewer after each portion, even while it is of one branch key. */
+  readonly operations: number;
   /** Rows whose data key the old provider wrapped itself: they need re-encryption. */
-  readonly direct_rows?: number;
+  readonly direct_rows: number;
 }
 
 export interface TestedConfig {

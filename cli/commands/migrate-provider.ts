@@ -16,6 +16,9 @@ const STEPS: readonly MigrationStep[] = ["prepare", "switch", "finish", "back"];
 /** Portions in a row that may bring nothing forward. */
 const MAX_STALLS = 3;
 
+/** As far as the functions count rows of direct mode. */
+const MOST_DIRECT_ROWS = 10_000;
+
 interface Options {
   readonly from?: string;
   readonly to?: string;
@@ -71,12 +74,16 @@ back     write under the old one again`,
           : [],
         ...last?.direct_rows && !options.back
           ? [
-            `${last.direct_rows} rows were wrapped by ${from} itself: re-encrypt them before it goes`,
+            `${countOf(last)} rows were wrapped by ${from} itself: re-encrypt them before it goes`,
           ]
           : [],
       ];
       return { document: last, text: [facts(last ?? {}), ...hints].join("\n") };
     }));
+}
+
+function countOf({ direct_rows }: Migration): string {
+  return direct_rows > MOST_DIRECT_ROWS ? `more than ${MOST_DIRECT_ROWS}` : String(direct_rows);
 }
 
 /** A migration moves what is there; who wraps the keys to come is a matter of the configuration. */
@@ -105,11 +112,12 @@ async function complete(
 ): Promise<Migration> {
   for (let [before, stalls] = [Infinity, 0];;) {
     const migration = await patiently(() => api.migrate(request), interrupted);
-    const { remaining, branch_keys } = migration;
-    say(`${request.step}: ${branch_keys - remaining} of ${branch_keys} branch keys`);
+    const { remaining, operations, branch_keys } = migration;
+    const left = remaining === 0 ? "" : `, ${operations} operations left`;
+    say(`${request.step}: ${branch_keys - remaining} of ${branch_keys} branch keys${left}`);
     if (remaining === 0) return migration;
     // New branch keys may be made meanwhile.
-    stalls = remaining < before ? 0 : stalls + 1;
+    stalls = operations < before ? 0 : stalls + 1;
     if (stalls === MAX_STALLS) {
       throw new CliError(
         EXIT.negative,
@@ -120,6 +128,6 @@ async function complete(
     if (interrupted.aborted) {
       throw new CliError(EXIT.interrupted, "interrupted", "interrupted: the same command goes on");
     }
-    before = remaining;
+    before = operations;
   }
 }

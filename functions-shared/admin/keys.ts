@@ -6,7 +6,7 @@ import { DATA_CLASSES, type DataClass } from "../data-class.ts";
 import { type ErrorCode, SuiteError, validationFailed } from "../errors.ts";
 import type { BranchKeyStore } from "../keys/branch-key-store.ts";
 import type { KeyMetadata, KeyProvider } from "../keys/key-provider.ts";
-import type { Actor } from "../telemetry/audit.ts";
+import { type Actor, noteFailure } from "../telemetry/audit.ts";
 import type { BranchKeyInfo, KeyAdminStore } from "./key-store.ts";
 
 /** Longer than a request lives (150 s): whoever has not ended by then is dead. */
@@ -81,11 +81,11 @@ export class KeyAdministration {
         if (!(error instanceof SuiteError)) throw error;
         if (error.code === "not_found") continue;
         // The database itself notes that another came first.
-        if (error.code !== "rotation_conflict") {
-          await this.#store.rotationFailed(actor, each, id, error.code);
-        }
-        if (rotated.length === 0) throw error;
-        failed.push({ ...key, code: error.code });
+        const failure = error.code === "rotation_conflict"
+          ? error
+          : await noteFailure(error, (code) => this.#store.rotationFailed(actor, each, id, code));
+        if (rotated.length === 0) throw failure;
+        failed.push({ ...key, code: failure.code });
       }
     }
     if (rotated.length === 0) throw new SuiteError("not_found");

@@ -2,12 +2,13 @@
  * Moves branch keys from one provider to another, and back if need be, while both serve: each record gets a
  * copy that the other provider wrapped, then records and copies change places, then the copies go. No
  * stored row is touched, and no step is ever half done: each record is moved by itself, by whoever calls.
+ * A call does a bounded part, and costs as much whether there are three branch keys or one for each user.
  */
-import { SuiteError, validationFailed } from "../errors.ts";
+import { type ErrorCode, SuiteError, validationFailed } from "../errors.ts";
 import type { BranchKeyRecord, BranchKeyStore } from "../keys/branch-key-store.ts";
 import type { KeyProvider } from "../keys/key-provider.ts";
 import { inTurns } from "../storage/in-turns.ts";
-import type { Actor } from "../telemetry/audit.ts";
+import { type Actor, noteFailure } from "../telemetry/audit.ts";
 
 export type ProviderName = KeyProvider["name"];
 export type MigrationStep = "prepare" | "switch" | "finish" | "back";
@@ -18,9 +19,17 @@ export interface MigrationReport {
   readonly step: MigrationStep;
   /** Those that either provider wraps. */
   readonly branch_keys: number;
-  /** Branch keys for which the step is not done; more than 0 = call it again. */
+  /**
+   * Branch keys for which the step is not done; more than 0 = call it again. Of more than 1000 records their
+   * share of the branch keys; 0 only when there is none.
+   */
   readonly remaining: number;
-  /** Messages whose data key the old provider wrapped itself: they need re-encryption, not this. */
+  /** Operations that this takes: each record is copied, exchanged, opened, and loses its copy. */
+  readonly operations: number;
+  /**
+   * Messages whose data key the old provider wrapped itself: they need re-encryption, not this. 10001 are
+   * more than 10000.
+   */
   readonly direct_rows: number;
 }
 
@@ -37,7 +46,7 @@ export interface MigrationStore {
   step(actor: Actor, from: ProviderName, to: ProviderName, step: MigrationStep): Promise<
     MigrationReport & { readonly outcome: "ok" | "conflict" | "incomplete" | "ended" }
   >;
-  /** Records without a copy, or such as must be opened before their copies may go. */
+  /** Records that need a copy, or such as must be opened before their copies may go. */
   work(
     from: ProviderName,
     to: ProviderName,
@@ -58,20 +67,36 @@ export interface MigrationStore {
     to: ProviderName,
     records: readonly BranchKeyRecord[],
   ): Promise<void>;
-  /** Drops all copies once nothing remains; false while something does. */
+  /**
+   * Drops so many copies, once all of them may go, and ends the migration with the last one.
+   *
+   * @returns what then remains of the step
+   */
   end(
     actor: Actor,
     from: ProviderName,
     to: ProviderName,
     step: "finish" | "back",
-  ): Promise<boolean>;
+    limit: number,
+  ): Promise<MigrationReport>;
+  /** Notes a failure that did not get as far as the database; `record`: what it was about, if known. */
+  failed(move: Move, error: ErrorCode, record: BranchKeyRecord | undefined): Promise<void>;
+}
+
+/** Who does what. */
+export interface Move {
+  readonly actor: Actor;
+  readonly from: ProviderName;
+  readonly to: ProviderName;
+  readonly step: MigrationStep;
 }
 
 /** Records of one call that cost key calls: three each, sixteen at a time. */
 const KEY_WORK_LIMIT = 60;
 
-/** Records of one call that cost none. */
+/** Records of one call that cost none: half a second of the database's time at the most. */
 const SWAP_LIMIT = 1_000;
+const DROP_LIMIT = 5_000;
 
 export class ProviderMigration {
   readonly #providers: readonly KeyProvider[];
@@ -98,7 +123,7 @@ export class ProviderMigration {
   }
 
   /**
-   * A bounded part of a step; the report's `remaining` says whether to call again.
+   * A bounded part of a step; the report's `remaining` says whether to call again. What fails is audited.
    *
    * @throws {SuiteError} validation_failed for providers that are not configured; migration_conflict when
    *   another migration is under way or the step does not follow; migration_incomplete when the step
@@ -120,28 +145,28 @@ export class ProviderMigration {
       case "ended":
         return begun;
     }
-    if (step === "finish") await this.#confirm(from, to);
+    const move = { actor, from, to, step };
+    if (step === "finish") await this.#confirm(move);
     else {
       // What has a copy moves even while a provider is down; only then are others copied.
       if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
-      await this.#copy(actor, from, to);
+      await this.#copy(move);
       if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
     }
-    const left = await this.#store.status(step);
-    if (left === undefined || left.remaining > 0 || step === "prepare" || step === "switch") {
-      return left ?? begun;
-    }
-    return await this.#store.end(actor, from, to, step)
-      ? left
-      : await this.#store.status(step) ?? left;
+    return step === "finish" || step === "back"
+      ? await this.#store.end(actor, from, to, step, DROP_LIMIT)
+      : await this.#store.status(step) ?? begun;
   }
 
-  async #copy(actor: Actor, from: ProviderName, to: ProviderName): Promise<void> {
+  async #copy(move: Move): Promise<void> {
+    const { actor, from, to } = move;
     const records = await this.#store.work(from, to, "copy", KEY_WORK_LIMIT);
     if (records.length === 0) return;
-    this.#requireConfigured(from, to);
+    const unknown = this.#unconfigured(from, to);
+    if (unknown !== undefined) throw await this.#failure(move, unknown, undefined);
     const [old, other] = [this.#provider(from), this.#provider(to)];
     await this.#each(
+      move,
       records,
       async (record) => ({
         record,
@@ -152,8 +177,10 @@ export class ProviderMigration {
   }
 
   /** What is dropped then is needed no more: the present record of each was opened just now. */
-  async #confirm(from: ProviderName, to: ProviderName): Promise<void> {
+  async #confirm(move: Move): Promise<void> {
+    const { from, to } = move;
     await this.#each(
+      move,
       await this.#store.work(from, to, "confirm", KEY_WORK_LIMIT),
       async (record) => {
         await this.#branchKeys.confirm(record);
@@ -165,24 +192,39 @@ export class ProviderMigration {
 
   /** Keeps what was done for some records when others fail, and then fails. */
   async #each<Done>(
+    move: Move,
     records: readonly BranchKeyRecord[],
     work: (record: BranchKeyRecord) => Promise<Done>,
     keep: (done: readonly Done[]) => Promise<void>,
   ): Promise<void> {
-    const failures: unknown[] = [];
+    const failures: { readonly error: unknown; readonly record: BranchKeyRecord }[] = [];
     const results = await inTurns(records.map((record) => async () => {
       // A provider that is down is not asked for the rest of them.
       if (failures.length > 0) return [];
       try {
         return [await work(record)];
       } catch (error) {
-        failures.push(named(error, record));
+        failures.push({ error, record });
         return [];
       }
     }));
     const done = results.flat();
     if (done.length > 0) await keep(done);
-    if (failures.length > 0) throw failures[0];
+    const [first] = failures;
+    if (first !== undefined) throw await this.#failure(move, first.error, first.record);
+  }
+
+  /** The error to throw, noted in the audit. */
+  async #failure(
+    move: Move,
+    cause: unknown,
+    record: BranchKeyRecord | undefined,
+  ): Promise<SuiteError> {
+    const error = cause instanceof SuiteError ? cause : new SuiteError("internal_error", { cause });
+    return await noteFailure(
+      record === undefined ? error : named(error, record),
+      (code) => this.#store.failed(move, code, record),
+    );
   }
 
   /** Before the first thing is done: nothing is prepared towards what cannot be reached. */
@@ -192,16 +234,21 @@ export class ProviderMigration {
       throw validationFailed([{ pointer: "/to", code: "same_provider", detail }]);
     }
     // The one that is left may be gone for good.
-    if (step === "finish") this.#requireConfigured(undefined, to);
-    else if (step === "back") this.#requireConfigured(from, undefined);
-    else this.#requireConfigured(from, to);
+    const unknown = this.#unconfigured(
+      step === "finish" ? undefined : from,
+      step === "back" ? undefined : to,
+    );
+    if (unknown !== undefined) throw unknown;
     if (to === "env" && this.#isProduction) {
       const detail = "must not be env in production";
       throw validationFailed([{ pointer: "/to", code: "not_in_production", detail }]);
     }
   }
 
-  #requireConfigured(from: ProviderName | undefined, to: ProviderName | undefined): void {
+  #unconfigured(
+    from: ProviderName | undefined,
+    to: ProviderName | undefined,
+  ): SuiteError | undefined {
     const violations = [{ pointer: "/from", name: from }, { pointer: "/to", name: to }]
       .filter(({ name }) => name !== undefined && !this.#providers.some((one) => one.name === name))
       .map(({ pointer }) => ({
@@ -209,7 +256,7 @@ export class ProviderMigration {
         code: "provider_not_configured",
         detail: "must be a provider whose variables are set",
       }));
-    if (violations.length > 0) throw validationFailed(violations);
+    return violations.length > 0 ? validationFailed(violations) : undefined;
   }
 
   #provider(name: ProviderName): KeyProvider {
@@ -220,8 +267,7 @@ export class ProviderMigration {
 }
 
 /** With the record that it was about. */
-function named(error: unknown, record: BranchKeyRecord): unknown {
-  if (!(error instanceof SuiteError)) return error;
+function named(error: SuiteError, record: BranchKeyRecord): SuiteError {
   return new SuiteError(error.code, {
     cause: error.cause,
     violations: [{

@@ -1,6 +1,10 @@
 /** The migration of branch keys between providers, on the database's functions. */
 import type { MigrationReport, MigrationStore } from "../admin/provider-migration.ts";
+import { DATA_CLASSES } from "../data-class.ts";
+import type { BranchKeyRecord } from "../keys/branch-key-record.ts";
+import type { AuditEntry } from "../telemetry/audit.ts";
 import type { Rpc } from "./rpc.ts";
+import { auditLog } from "./stores.ts";
 
 export function migrationStore(rpc: Rpc): MigrationStore {
   return {
@@ -42,14 +46,41 @@ export function migrationStore(rpc: Rpc): MigrationStore {
         p_records: JSON.stringify(records),
       });
     },
-    async end(actor, from, to, step) {
-      const { ended } = await rpc<{ ended: boolean }>("kms_migration_end", {
-        p_actor: JSON.stringify(actor),
-        p_from: from,
-        p_to: to,
-        p_step: step,
-      });
-      return ended;
+    async end(actor, from, to, step, limit) {
+      const { ended: _, ...report } = await rpc<MigrationReport & { ended: boolean }>(
+        "kms_migration_end",
+        {
+          p_actor: JSON.stringify(actor),
+          p_from: from,
+          p_to: to,
+          p_step: step,
+          p_limit: limit,
+        },
+      );
+      return report;
     },
+    async failed({ actor, from, to, step }, error, record) {
+      await auditLog(rpc).append(actor, [{
+        action: `provider.${step}`,
+        outcome: "failure",
+        error_code: error,
+        purpose: `from ${from} to ${to}`,
+        ...record === undefined ? {} : branchKeyOf(record),
+      }]);
+    },
+  };
+}
+
+/** A branch key as the database's own entries name it. */
+function branchKeyOf(record: BranchKeyRecord): Partial<AuditEntry> {
+  const { "branch-key-id": id = "", "kms-arn": keyId, type, version = type } = record;
+  const dataClass = DATA_CLASSES.find((each) => each === id.split(":")[0]);
+  const owner = /:([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/.exec(id)?.[1];
+  return {
+    branch_key_id: id,
+    ...version === undefined ? {} : { branch_key_version: version.replace(/^branch:version:/, "") },
+    ...keyId === undefined ? {} : { kms_key_arn: keyId },
+    ...dataClass === undefined ? {} : { data_class: dataClass },
+    ...owner === undefined ? {} : { owner_id: owner },
   };
 }

@@ -1,6 +1,6 @@
 /** The audit trail as the use cases see it: who did what to which record, and how it ended. */
 import type { DataClass } from "../data-class.ts";
-import type { ErrorCode } from "../errors.ts";
+import { type ErrorCode, SuiteError } from "../errors.ts";
 
 /** Whoever causes an entry. */
 export interface Actor {
@@ -35,4 +35,33 @@ export interface AuditLog {
    * @throws {SuiteError} database_unavailable; then nothing that was to be audited may happen.
    */
   append(actor: Actor, entries: readonly AuditEntry[]): Promise<void>;
+}
+
+/** That a failure is not in the audit; its cause is the failure. */
+class UnauditedError extends Error {
+  override readonly name = "UnauditedError";
+}
+
+/**
+ * Notes a failure after which nothing happens, so that the caller hears of that failure even when the note
+ * cannot be committed.
+ *
+ * @returns what to throw: the failure, with an `UnauditedError` among its causes if it was not noted.
+ */
+export async function noteFailure(
+  failure: SuiteError,
+  note: (code: ErrorCode) => Promise<void>,
+): Promise<SuiteError> {
+  try {
+    await note(failure.code);
+    return failure;
+  } catch {
+    const { code, violations, retryAfterSeconds, headers } = failure;
+    return new SuiteError(code, {
+      violations,
+      headers,
+      ...retryAfterSeconds === undefined ? {} : { retryAfterSeconds },
+      cause: new UnauditedError("A failure could not be audited", { cause: failure }),
+    });
+  }
 }

@@ -107,6 +107,18 @@ comment on constraint card_fingerprints_one_per_owner on kms.card_fingerprints i
 alter table kms.card_fingerprints enable row level security;
 
 -- ── kms.branch_keys ────────────────────────────────────────────────────────────────────────────
+create function kms.provider_of(p_kms_key_arn text) returns text
+language sql immutable set search_path = ''
+as $$
+  select case
+    when starts_with(p_kms_key_arn, 'arn:') then 'aws'
+    when starts_with(p_kms_key_arn, 'projects/') then 'gcp'
+    when starts_with(p_kms_key_arn, 'vault:') then 'vault'
+    when starts_with(p_kms_key_arn, 'env:') then 'env'
+  end
+$$;
+comment on function kms.provider_of(text) is 'Whose key that is, by its name; null for nobody''s.';
+
 create table kms.branch_keys (
   branch_key_id text not null
     constraint branch_keys_id_is_short check (length(branch_key_id) between 1 and 256),
@@ -119,6 +131,12 @@ create table kms.branch_keys (
     case when type like 'branch:version:%' then substr(type, 16) end
   ) stored,
   created_at timestamptz not null default clock_timestamp(),
+  copy jsonb,
+  confirmed_at timestamptz,
+  provider text generated always as (kms.provider_of(record ->> 'kms-arn')) stored,
+  stage text generated always as (
+    case when copy is null then 'single' when confirmed_at is null then 'copied' else 'confirmed' end
+  ) stored,
   primary key (branch_key_id, type),
   constraint branch_keys_one_record_per_version unique (version, branch_key_id),
   constraint branch_keys_record_is_this_one check (
@@ -128,14 +146,19 @@ create table kms.branch_keys (
   ),
   constraint branch_keys_active_names_its_version
     check ((type = 'branch:ACTIVE') = (record ->> 'version' is not null)),
-  constraint branch_keys_record_is_small check (octet_length(record::text) <= 16384)
+  constraint branch_keys_record_is_small check (octet_length(record::text) <= 16384),
+  constraint branch_keys_copy_is_the_same_key
+    check (copy - array['kms-arn', 'enc'] = record - array['kms-arn', 'enc']),
+  constraint branch_keys_copy_is_small check (octet_length(copy::text) <= 16384),
+  constraint branch_keys_confirmed_has_a_copy check (confirmed_at is null or copy is not null)
 );
 
 comment on table kms.branch_keys is
   'The key store of AWS''s hierarchical keyring: branch keys, their versions and beacon keys, each '
   'wrapped by KMS, as the specification''s framework/branch-key-store.md lays them out. A rotation '
-  'replaces the branch:ACTIVE record, a retirement removes a version that nothing hangs on, and the '
-  'keys of an owner go with an erasure; nothing else ever changes.';
+  'replaces the branch:ACTIVE record, a retirement removes a version that nothing hangs on, the keys of '
+  'an owner go with an erasure, and a migration of providers moves a record by way of its copy; nothing '
+  'else ever changes.';
 comment on column kms.branch_keys.branch_key_id is 'Attribute branch-key-id.';
 comment on column kms.branch_keys.type is
   'Attribute type: branch:ACTIVE, branch:version:<uuid> or beacon:ACTIVE.';
@@ -146,6 +169,19 @@ comment on column kms.branch_keys.version is
   'Generated, for foreign keys: the uuid of a branch:version record, null of the others.';
 comment on column kms.branch_keys.created_at is
   'When this row was first written; the record''s own create-time tells when its key was made.';
+comment on column kms.branch_keys.copy is
+  'While keys move from one provider to another: the record once more, the same but for kms-arn and enc, '
+  'wrapped by the other one, so that either can serve. In the row itself: nothing comes between them.';
+comment on column kms.branch_keys.confirmed_at is
+  'When the record was last opened by its provider, so that its copy can go.';
+comment on column kms.branch_keys.provider is 'Generated: who wrapped the record; null for nobody known.';
+comment on column kms.branch_keys.stage is
+  'Generated, of a migration: single without a copy, copied, or confirmed.';
+
+-- Of few distinct values, hence small, and entries of one value lie together: what a migration has to do
+-- next is found without looking at what it has done.
+create index branch_keys_by_stage on kms.branch_keys (provider, stage);
+comment on index kms.branch_keys_by_stage is 'Finds what a migration of providers has yet to do.';
 
 alter table kms.branch_keys enable row level security;
 
@@ -169,9 +205,9 @@ begin
     then
       return new;
     end if;
-    -- The same key, wrapped by another provider.
+    -- The copy comes and goes, or the two change places: no wrapped key is lost between them.
     if current_setting('kms.moving_branch_keys', true) = 'on'
-      and new.record - array['kms-arn', 'enc'] = old.record - array['kms-arn', 'enc']
+      and (new.record = old.record or (new.record, new.copy) = (old.copy, old.record))
     then
       return new;
     end if;
@@ -182,7 +218,8 @@ end
 $$;
 comment on function kms.branch_keys_check_change() is
   'Lets public.kms_branch_key_rotate, which says so by the setting kms.rotating_branch_key, replace '
-  'the active record, and a migration of providers, by kms.moving_branch_keys, a record by its copy; '
+  'the active record, and a migration of providers, by kms.moving_branch_keys, write and drop a copy or '
+  'exchange it with its record; '
   'raises KM403 branch_key_record_immutable for all else.';
 
 create function kms.owner_branch_key_ids(p_owner_id text) returns text[]
@@ -228,68 +265,89 @@ create trigger branch_keys_no_truncate before truncate on kms.branch_keys
 comment on trigger branch_keys_no_truncate on kms.branch_keys is
   'Old versions decrypt old messages, for as long as there is one.';
 
--- ── kms.branch_key_copies ──────────────────────────────────────────────────────────────────────
-create table kms.branch_key_copies (
-  branch_key_id text not null,
-  type text not null,
-  record jsonb not null,
-  confirmed_at timestamptz,
-  created_at timestamptz not null default clock_timestamp(),
-  primary key (branch_key_id, type),
-  constraint branch_key_copies_record_fkey
-    foreign key (branch_key_id, type)
-    references kms.branch_keys (branch_key_id, type) on delete cascade,
-  constraint branch_key_copies_record_is_this_one check (
-    jsonb_typeof(record) = 'object'
-    and record ->> 'branch-key-id' = branch_key_id
-    and record ->> 'type' = type
-  ),
-  constraint branch_key_copies_record_is_small check (octet_length(record::text) <= 16384)
+-- ── kms.branch_key_counts ──────────────────────────────────────────────────────────────────────
+-- There may be millions of records, of which a migration of providers wants to know how many are where.
+-- Nobody is to count them, and nobody to wait for a counter that another transaction holds: so each
+-- statement adds what it changed, and now and then these are summed.
+create table kms.branch_key_counts (
+  id bigint generated always as identity primary key,
+  provider text,
+  stage text not null,
+  is_active boolean not null,
+  records bigint not null
 );
 
-comment on table kms.branch_key_copies is
-  'While keys move from one provider to another: each record of kms.branch_keys once more, the same key '
-  'wrapped by the other one, so that either can serve.';
-comment on column kms.branch_key_copies.branch_key_id is 'Of the record it is a copy of.';
-comment on column kms.branch_key_copies.type is 'Of the record it is a copy of.';
-comment on column kms.branch_key_copies.record is
-  'The record in the specification''s shape: the same but for kms-arn and enc.';
-comment on column kms.branch_key_copies.confirmed_at is
-  'When the record itself was last opened by its provider, so that this copy can go.';
-comment on column kms.branch_key_copies.created_at is 'When it was first written.';
-comment on constraint branch_key_copies_record_fkey on kms.branch_key_copies is
-  'Whoever destroys a branch key destroys it whole.';
+comment on table kms.branch_key_counts is
+  'How many records kms.branch_keys has: the sum of these changes, exact in every snapshot.';
+comment on column kms.branch_key_counts.id is 'In the order of writing.';
+comment on column kms.branch_key_counts.provider is 'Of the records.';
+comment on column kms.branch_key_counts.stage is 'Of the records.';
+comment on column kms.branch_key_counts.is_active is
+  'Whether they are of type branch:ACTIVE, of which each branch key has one.';
+comment on column kms.branch_key_counts.records is 'How many more; below 0, how many fewer.';
 
-alter table kms.branch_key_copies enable row level security;
+alter table kms.branch_key_counts enable row level security;
 
-create function kms.branch_key_copies_check_change() returns trigger
+create function kms.count_branch_keys() returns trigger
 language plpgsql set search_path = ''
 as $$
 begin
-  if tg_op <> 'TRUNCATE' then
-    if current_setting('kms.moving_branch_keys', true) = 'on' or not exists (
-      select from kms.branch_keys
-      where branch_key_id = old.branch_key_id and type = old.type
-    ) then
-      return coalesce(new, old);
-    end if;
+  if tg_op = 'INSERT' then
+    insert into kms.branch_key_counts (provider, stage, is_active, records)
+    select provider, stage, type = 'branch:ACTIVE', count(*) from new_rows group by 1, 2, 3;
+  elsif tg_op = 'DELETE' then
+    insert into kms.branch_key_counts (provider, stage, is_active, records)
+    select provider, stage, type = 'branch:ACTIVE', -count(*) from old_rows group by 1, 2, 3;
+  else
+    insert into kms.branch_key_counts (provider, stage, is_active, records)
+    select c.provider, c.stage, c.type = 'branch:ACTIVE', sum(c.n) from (
+      select provider, stage, type, 1 as n from new_rows
+      union all
+      select provider, stage, type, -1 from old_rows
+    ) as c
+    group by 1, 2, 3 having sum(c.n) <> 0;
   end if;
-  raise exception 'branch_key_record_immutable' using errcode = 'KM403',
-    detail = 'Only a migration of providers changes or removes a record of kms.branch_key_copies.';
+  return null;
 end
 $$;
-comment on function kms.branch_key_copies_check_change() is
-  'Lets a migration, which says so by the setting kms.moving_branch_keys, change and remove copies, and '
-  'the cascade remove them; raises KM403 branch_key_record_immutable for all else.';
+comment on function kms.count_branch_keys() is 'Adds what a statement changed to kms.branch_key_counts.';
 
-create trigger branch_key_copies_check_change before update or delete on kms.branch_key_copies
-  for each row execute function kms.branch_key_copies_check_change();
-comment on trigger branch_key_copies_check_change on kms.branch_key_copies is
-  'Only a migration changes or removes a copy.';
-create trigger branch_key_copies_no_truncate before truncate on kms.branch_key_copies
-  for each statement execute function kms.branch_key_copies_check_change();
-comment on trigger branch_key_copies_no_truncate on kms.branch_key_copies is
-  'A copy may be the only one that can be opened.';
+create trigger branch_keys_count_insert after insert on kms.branch_keys
+  referencing new table as new_rows for each statement execute function kms.count_branch_keys();
+comment on trigger branch_keys_count_insert on kms.branch_keys is 'Counts what comes.';
+create trigger branch_keys_count_update after update on kms.branch_keys
+  referencing old table as old_rows new table as new_rows
+  for each statement execute function kms.count_branch_keys();
+comment on trigger branch_keys_count_update on kms.branch_keys is 'Counts what moves.';
+create trigger branch_keys_count_delete after delete on kms.branch_keys
+  referencing old table as old_rows for each statement execute function kms.count_branch_keys();
+comment on trigger branch_keys_count_delete on kms.branch_keys is 'Counts what goes.';
+
+create function kms.sum_branch_key_counts() returns trigger
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Under a stricter isolation what another transaction has summed would be an error.
+  if current_setting('transaction_isolation') = 'read committed' then
+    with summed as (
+      delete from kms.branch_key_counts where id in (
+        select id from kms.branch_key_counts order by id limit 1000 for update skip locked
+      )
+      returning provider, stage, is_active, records
+    )
+    insert into kms.branch_key_counts (provider, stage, is_active, records)
+    select provider, stage, is_active, sum(records) from summed
+    group by 1, 2, 3 having sum(records) <> 0;
+  end if;
+  return null;
+end
+$$;
+comment on function kms.sum_branch_key_counts() is
+  'Replaces changes by their sum: up to 1000 that no other transaction is summing.';
+
+create trigger branch_key_counts_sum after insert on kms.branch_key_counts
+  for each row when (new.id % 100 = 0) execute function kms.sum_branch_key_counts();
+comment on trigger branch_key_counts_sum on kms.branch_key_counts is 'Keeps the changes few.';
 
 -- ── kms.key_epoch ──────────────────────────────────────────────────────────────────────────────
 create table kms.key_epoch (

@@ -144,11 +144,10 @@ comment on function kms.branch_key_entry(text, jsonb) is
 create function public.kms_branch_key_get(p_branch_key_id text, p_type text) returns jsonb
 language sql stable security definer set search_path = ''
 as $$
-  select jsonb_build_object('record', kms.branch_key_record(p_branch_key_id, p_type))
-    || kms.worker_news() || coalesce((
-      select jsonb_build_object('copy', c.record) from kms.branch_key_copies as c
-      where c.branch_key_id = p_branch_key_id and c.type = p_type
-    ), '{}')
+  select jsonb_build_object('record', k.record) || kms.worker_news()
+    || case when k.copy is null then '{}' else jsonb_build_object('copy', k.copy) end
+  from (select) as always
+  left join kms.branch_keys as k on k.branch_key_id = p_branch_key_id and k.type = p_type
 $$;
 comment on function public.kms_branch_key_get(text, text) is
   'One record of the branch key store by branch-key-id and type (or null), with the news of '
@@ -229,13 +228,10 @@ begin
   select v_id, e.value ->> 'type', e.value
   from jsonb_array_elements(v_records) as e (value) where e.value ->> 'type' <> 'branch:ACTIVE';
   perform set_config('kms.rotating_branch_key', v_id, true);
-  update kms.branch_keys set record = v_new
+  -- A copy is of the version before; the next step of a migration makes a new one.
+  update kms.branch_keys set record = v_new, copy = null, confirmed_at = null
   where branch_key_id = v_id and type = 'branch:ACTIVE';
   perform set_config('kms.rotating_branch_key', '', true);
-  -- Of the version before; the next step of a migration makes a new one.
-  perform set_config('kms.moving_branch_keys', 'on', true);
-  delete from kms.branch_key_copies where branch_key_id = v_id and type = 'branch:ACTIVE';
-  perform set_config('kms.moving_branch_keys', '', true);
   update kms.key_epoch set epoch = epoch + 1;
   perform kms.audit_append(
     v_actor, jsonb_build_array(kms.branch_key_entry('branch_key.rotate', v_new)));

@@ -42,8 +42,10 @@ alter table kms.settings enable row level security;
 revoke all on table kms.settings from public, anon, authenticated, service_role;
 
 -- ── Which keys are in use (public.kms_keys_in_use asks) ────────────────────────────────────────
-create index branch_keys_by_wrapping_key on kms.branch_keys ((record ->> 'kms-arn'));
-comment on index kms.branch_keys_by_wrapping_key is 'Finds the few wrapping keys among many records.';
+create index branch_keys_by_wrapping_key on kms.branch_keys
+  ((record ->> 'kms-arn'), (coalesce(copy ->> 'kms-arn', '')));
+comment on index kms.branch_keys_by_wrapping_key is
+  'Finds the few wrapping keys, and pairs of them, among many records.';
 create index ciphertexts_by_wrapping_key on kms.ciphertexts (kms_key_arn)
   where branch_key_id is null and kms_key_arn is not null;
 comment on index kms.ciphertexts_by_wrapping_key is

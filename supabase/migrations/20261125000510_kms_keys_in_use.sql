@@ -2,57 +2,43 @@
 -- their copies, messages in direct mode, imported keys, canaries.
 
 create function kms.wrapped_branch_keys() returns setof jsonb
-language sql stable set search_path = ''
+-- From one to the next along the index: the number of rows does not matter. Whatever the statistics say,
+-- a search through the rows for one of a few may be one through all of them.
+language sql stable
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
-  -- From one wrapping key to the next along the index: the number of rows does not matter.
-  with recursive wrapping_key (id) as (
-    (select b.record ->> 'kms-arn' from kms.branch_keys as b order by 1 limit 1)
+  with recursive wrapping_keys (id, other) as (
+    (
+      select b.record ->> 'kms-arn', coalesce(b.copy ->> 'kms-arn', '') from kms.branch_keys as b
+      order by 1, 2 limit 1
+    )
     union all
-    select (
-      select b.record ->> 'kms-arn' from kms.branch_keys as b
-      where b.record ->> 'kms-arn' > k.id order by 1 limit 1
-    )
-    from wrapping_key as k where k.id is not null
+    select n.id, n.other
+    from wrapping_keys as w
+    cross join lateral (
+      select b.record ->> 'kms-arn' as id, coalesce(b.copy ->> 'kms-arn', '') as other
+      from kms.branch_keys as b
+      where (b.record ->> 'kms-arn', coalesce(b.copy ->> 'kms-arn', '')) > (w.id, w.other)
+      order by 1, 2 limit 1
+    ) as n
   )
-  select jsonb_build_array(r.record)
-  from wrapping_key as k
+  select case when r.copy is null
+    then jsonb_build_array(r.record) else jsonb_build_array(r.record, r.copy) end
+  from wrapping_keys as w
   cross join lateral (
-    select b.record from kms.branch_keys as b
-    where b.record ->> 'kms-arn' = k.id and not exists (
-      select from kms.branch_key_copies as c
-      where (c.branch_key_id, c.type) = (b.branch_key_id, b.type)
-    )
+    select b.record, b.copy from kms.branch_keys as b
+    where b.record ->> 'kms-arn' = w.id and coalesce(b.copy ->> 'kms-arn', '') = w.other
     limit 1
   ) as r
-  union all
-  select jsonb_build_array(b.record, c.record)
-  from (
-    -- By hash, and of names alone: there may be a branch key for every user.
-    select min(array[c.branch_key_id, c.type]) as one
-    from kms.branch_key_copies as c
-    join kms.branch_keys as b on (b.branch_key_id, b.type) = (c.branch_key_id, c.type)
-    group by b.record ->> 'kms-arn', c.record ->> 'kms-arn'
-  ) as p
-  join kms.branch_key_copies as c on (c.branch_key_id, c.type) = (p.one[1], p.one[2])
-  join kms.branch_keys as b on (b.branch_key_id, b.type) = (c.branch_key_id, c.type)
 $$;
 comment on function kms.wrapped_branch_keys() is
   'One branch key record of each wrapping key, [record], and while keys move between providers one of '
   'each pair of them, [record, copy]: who can open either has that key.';
 
 create function public.kms_keys_in_use() returns jsonb
-language sql stable security definer set search_path = ''
+language sql stable security definer
+set search_path = '' set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
-  with recursive direct_key (id) as (
-    (select c.kms_key_arn from kms.ciphertexts as c
-     where c.branch_key_id is null and c.kms_key_arn is not null order by 1 limit 1)
-    union all
-    select (
-      select c.kms_key_arn from kms.ciphertexts as c
-      where c.branch_key_id is null and c.kms_key_arn > k.id order by 1 limit 1
-    )
-    from direct_key as k where k.id is not null
-  )
   select jsonb_build_object(
     'branch_keys', coalesce((
       select jsonb_agg(w.records)
@@ -63,7 +49,7 @@ as $$
         select c.message from kms.ciphertexts as c
         where c.branch_key_id is null and c.kms_key_arn = k.id limit 1
       ))
-      from (select id from direct_key where id is not null limit 100) as k
+      from kms.direct_keys() as k (id)
     ), '[]'::jsonb) || coalesce((
       select jsonb_agg(m.message) from (
         select message from kms.legacy_keys where branch_key_id is null

@@ -2,7 +2,7 @@
 -- keys between providers.
 begin;
 \ir support/personas.psql
-select plan(92);
+select plan(143);
 
 create function pg_temp.version(p_n integer) returns text
 language sql as $$ select 'branch:version:' || pg_temp.nth(p_n) $$;
@@ -226,7 +226,7 @@ select is(pg_temp.copy_all(), 4, 'and the rest in the next');
 select is(
   public.kms_migration_status(null),
   '{"from": "aws", "to": "vault", "step": "prepare", "branch_keys": 2, "remaining": 0,
-    "direct_rows": 0}', 'then every record has a copy'
+    "operations": 0, "direct_rows": 0}', 'then every record has a copy'
 );
 select is(pg_temp.holder('pii', 'beacon:ACTIVE'), 'arn vault', 'which readers get with it');
 select is(
@@ -310,20 +310,161 @@ select results_eq(
        ('success', null, 12) $$, 'each step and exchange is audited, and each that was refused'
 );
 
+-- ── An end in pieces ───────────────────────────────────────────────────────────────────────────
+-- Whether it ended, whether anything remains, and how many operations: which records come first is left
+-- open.
+create function pg_temp.end_some(p_limit integer) returns text
+language sql as $$
+  select (j ->> 'ended') || ' ' || (j -> 'remaining' <> '0') || ' ' || (j ->> 'operations')
+  from public.kms_migration_end(pg_temp.actor(), 'aws', 'vault', 'finish', p_limit) as j
+$$;
+select :as_service_role;
+select is(pg_temp.step('prepare'), 'ok 2/2', 'there once more');
+select is(pg_temp.copy_all(), 9, 'with copies');
+select is(pg_temp.step('switch'), 'ok 2/2', 'as far as the switch');
+select is(pg_temp.swap(), '9', 'of all records');
+select is(pg_temp.end_some(4), 'false true 18', 'no copy goes while no record was opened');
+select is(
+  public.kms_migration_confirm('aws', 'vault', jsonb_build_array(r.record)::text),
+  '{"confirmed": 1}', 'one is'
+) from (select public.kms_branch_key_get('pii', 'beacon:ACTIVE') -> 'record') as r (record);
+select is(pg_temp.end_some(4), 'false true 17', 'nor while one record was not');
+select is(pg_temp.step('back'), 'ok 2/2', 'until then there is a way back');
+select is(pg_temp.swap(), '9', 'for all of them');
+select is(pg_temp.step('switch'), 'ok 2/2', 'and forth');
+select is(pg_temp.swap(), '9', 'again');
+select is(pg_temp.confirm_all(), 9, 'after which each has to be opened anew');
+select is(pg_temp.end_some(4), 'false true 5', 'then some of the copies go');
+select is(
+  public.kms_migration_status(null) - array['branch_keys', 'remaining', 'direct_rows'],
+  '{"from": "aws", "to": "vault", "step": "finish", "operations": 5}',
+  'and the migration is ending, not over'
+);
+select is(split_part(pg_temp.step(s.step, s.p_from, s.p_to), ' ', 1), 'conflict', s.what) from (values
+  ('back', 'aws', 'vault', 'there is no way back from here'),
+  ('prepare', 'aws', 'vault', 'nor another beginning'),
+  ('prepare', 'vault', 'aws', 'nor any other migration')
+) as s (step, p_from, p_to, what);
+select is(pg_temp.end_of('back'), 'false', 'nor another end');
+
+-- A worker that still wraps by the old provider.
+select public.kms_branch_key_create(pg_temp.records('general', 1));
+select alike(pg_temp.step('finish'), 'incomplete %', 'a branch key that the old provider made');
+select is(pg_temp.end_some(100), 'false true 12', 'is not left behind');
+select is(pg_temp.step('switch'), 'ok 1/3', 'the switch');
+select is(pg_temp.copy_all(), 3, 'copies it, and nothing else again');
+select is(pg_temp.swap(), '3', 'and moves it');
+select is(pg_temp.step('finish'), 'ok 1/3', 'then the end goes on');
+select is(pg_temp.confirm_all(), 3, 'as for all others');
+select is(pg_temp.end_some(2), 'false true 1', 'to the last copy');
+select is(pg_temp.end_some(2), 'true false 0', 'and is over');
+select is(public.kms_migration_status(null), null, 'then no migration is under way');
+select is(pg_temp.end_some(2), 'false false 0', 'and it does not end twice');
+reset role;
+select results_eq(
+  'select split_part(action, ''.'', 2), purpose from kms.audit_log
+   where action in (''provider.drop'', ''provider.end'') order by chain_day, seq offset 2',
+  $$ values ('drop', 'finish from aws to vault, 4 copies dropped'),
+       ('drop', 'finish from aws to vault, 5 copies dropped'),
+       ('drop', 'finish from aws to vault, 2 copies dropped'),
+       ('end', 'finish from aws to vault, 12 copies dropped') $$,
+  'each piece is audited, and all of them at the end'
+);
+
+-- A way back from half of a beginning asks nothing of the provider that was to come.
+select :as_service_role;
+select public.kms_migration_step(pg_temp.actor(), 'vault', 'gcp', 'prepare');
+select is(
+  public.kms_migration_copy(pg_temp.actor(), 'vault', 'gcp', jsonb_build_array(jsonb_build_object(
+    'record', r.record, 'copy', pg_temp.under(r.record, 'projects/p')))::text),
+  '{"stored": 1}', 'one copy is made'
+) from (select public.kms_branch_key_get('pii', 'beacon:ACTIVE') -> 'record') as r (record);
+select is(
+  public.kms_migration_step(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'operations', '1',
+  'back has that one to drop'
+);
+select is(public.kms_migration_work('vault', 'gcp', 'copy', 100), '[]', 'and nothing to copy');
+select is(
+  public.kms_migration_end(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'ended', 'true', 'and is over'
+);
+select is(
+  pg_temp.fault_of(format(
+    'select public.kms_migration_end(pg_temp.actor(), ''aws'', ''vault'', %s)', r.arguments)),
+  '22023 invalid_argument: ' || r.detail, format('an end with %s is refused', r.arguments)
+) from (values
+  ('''switch'', 1', 'p_step must be finish or back'), ('null, 1', 'p_step must be finish or back'),
+  ('''back'', 0', 'p_limit must be 1 to 10000'), ('''back'', 10001', 'p_limit must be 1 to 10000'),
+  ('''back'', null', 'p_limit must be 1 to 10000')
+) as r (arguments, detail);
+
+-- ── How many there are ─────────────────────────────────────────────────────────────────────────
+reset role;
+create view pg_temp.miscounted as
+select provider, stage, is_active, sum(records) as records from (
+  select provider, stage, is_active, records from kms.branch_key_counts
+  union all
+  select provider, stage, type = 'branch:ACTIVE', -1 from kms.branch_keys
+) as c
+group by 1, 2, 3 having sum(records) <> 0;
+select is_empty('select * from pg_temp.miscounted', 'after all this the counts are what there is');
+insert into kms.branch_keys (branch_key_id, type, record)
+select o.id, t.type, jsonb_strip_nulls(jsonb_build_object('branch-key-id', o.id, 'type', t.type,
+  'kms-arn', 'env:pii', 'version', case t.type when 'branch:ACTIVE' then pg_temp.version(o.n) end))
+from (select n, 'pii:' || pg_temp.nth(n) as id from generate_series(1, 600) as n) as o
+cross join lateral (values ('branch:ACTIVE'), (pg_temp.version(o.n))) as t (type);
+select :as_service_role;
+select is(pg_temp.step('prepare', 'env', 'gcp'), 'ok 600/600', 'of many records the share is told');
+reset role;
+set local kms.moving_branch_keys = 'on';
+update kms.branch_keys set copy = record || '{"kms-arn": "projects/p"}'
+where branch_key_id between 'pii:' || pg_temp.nth(1) and 'pii:' || pg_temp.nth(75);
+set local kms.moving_branch_keys = '';
+select is(public.kms_migration_status(null) ->> 'remaining', '525', 'and falls with what is done');
+set local kms.erasing_owner = '00000000-0000-4000-8000-000000000600';
+delete from kms.branch_keys where branch_key_id = 'pii:' || pg_temp.nth(600);
+set local kms.erasing_owner = '';
+select is(public.kms_migration_status(null) ->> 'branch_keys', '599', 'who is erased counts no more');
+insert into kms.branch_key_counts (provider, stage, is_active, records)
+select provider, stage, is_active, -sum(records) from kms.branch_key_counts group by 1, 2, 3;
+select isnt(
+  public.kms_migration_status(null) ->> n.name, '0',
+  format('no wrong count hides what there is to do: %s', n.name)
+) from (values ('remaining'), ('operations'), ('branch_keys')) as n (name);
+insert into kms.branch_key_counts (provider, stage, is_active, records)
+select provider, stage, type = 'branch:ACTIVE', count(*) from kms.branch_keys group by 1, 2, 3;
+alter table kms.branch_key_counts alter column id restart with 100;
+insert into kms.branch_key_counts (provider, stage, is_active, records) values ('env', 'single', true, 0);
+select is(
+  (select count(*) from kms.branch_key_counts),
+  (select count(distinct (provider, stage, type = 'branch:ACTIVE')) from kms.branch_keys),
+  'now and then the changes are summed'
+);
+select is_empty('select * from pg_temp.miscounted', 'and still say what there is');
+
 -- ── What never changes otherwise ───────────────────────────────────────────────────────────────
-insert into kms.branch_key_copies (branch_key_id, type, record)
-select branch_key_id, type, record from kms.branch_keys where type = 'beacon:ACTIVE';
+set local kms.moving_branch_keys = 'on';
+update kms.branch_keys set copy = pg_temp.under(record, 'vault:k') where type = 'beacon:ACTIVE';
+set local kms.moving_branch_keys = '';
 select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.statement) from (values
-  ('update kms.branch_key_copies set record = record'),
-  ('delete from kms.branch_key_copies'),
-  ('truncate kms.branch_key_copies')
+  ('update kms.branch_keys set copy = null where copy is not null'),
+  ('update kms.branch_keys set confirmed_at = now() where copy is not null'),
+  ('update kms.branch_keys set (record, copy) = (copy, record) where copy is not null')
 ) as s (statement);
 set local kms.moving_branch_keys = 'on';
 select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.what) from (values
   ($$ update kms.branch_keys set record = record || '{"create-time": "x"}' $$,
     'a migration changes nothing of a record but who wraps it'),
+  ($$ update kms.branch_keys set record = copy, copy = null where copy is not null $$,
+    'loses none of two wrapped keys that change places'),
   ('delete from kms.branch_keys', 'nor removes one')
 ) as s (statement, what);
+select throws_ok(s.statement, '23514', null, s.what) from (values
+  ($$ update kms.branch_keys set copy = record || '{"create-time": "x"}' $$,
+    'a copy is of the same key'),
+  ('update kms.branch_keys set copy = null, confirmed_at = now() where copy is not null',
+    'and what has none is not confirmed')
+) as s (statement, what);
+set local kms.moving_branch_keys = '';
 
 select * from finish();
 rollback;

@@ -1,7 +1,7 @@
 /**
- * Whether requests get slower as the tables grow: the database's part of list, get, reveal and
- * re-encryption with 1 thousand, 100 thousand and 1 million cards on real Postgres. The rows are made
- * by SQL, ten of each owner.
+ * Whether requests get slower as the tables grow: the database's part of list, get, reveal,
+ * re-encryption and a migration of providers with 1 thousand, 100 thousand and 1 million cards on real
+ * Postgres. The rows are made by SQL, ten of each owner, who has a branch key.
  */
 import postgres from "postgres";
 import { startCluster } from "../postgres/cluster.ts";
@@ -60,6 +60,21 @@ const QUERIES: readonly Query[] = [{
     where (table_name, record_id, field) > ($1, $2::uuid, $3)
     order by table_name, record_id, field limit ${BATCH}`,
   parameters: (total) => ["payment_methods", nth("b", anyRow(total - BATCH)), "number"],
+}, {
+  name: "status of a migration",
+  rows: 1,
+  statement: "select public.kms_migration_status($1)",
+  parameters: () => [null],
+}, {
+  name: "work of a migration: 60 records",
+  rows: 1,
+  statement: "select public.kms_migration_work($1, $2, $3, $4)",
+  parameters: () => ["aws", "vault", "copy", "60"],
+}, {
+  name: "keys in use",
+  rows: 1,
+  statement: "select public.kms_keys_in_use()",
+  parameters: () => [],
 }];
 
 export async function growth({ quick, progress }: BenchmarkOptions): Promise<BenchmarkResult> {
@@ -182,6 +197,23 @@ async function addRows(sql: Sql, from: number, to: number): Promise<void> {
       from ${rows};
     insert into kms.card_fingerprints (payment_method_id, owner_id, fingerprint)
       select ${uuid("b", "n")}, ${owner}, lpad(n::text, 64, 'f') from ${rows};
+    insert into kms.branch_keys (branch_key_id, type, record)
+      select o.id, t.type, jsonb_strip_nulls(jsonb_build_object(
+        'branch-key-id', o.id, 'type', t.type, 'enc', repeat('A', 248),
+        'version', case t.type when 'branch:ACTIVE' then o.version end,
+        'kms-arn', 'arn:aws:kms:us-east-1:000000000000:key/k', 'hierarchy-version', '1',
+        'create-time', '2026-01-01T00:00:00.000000Z'))
+      from (
+        select distinct 'payment:' || ${owner} as id, 'branch:version:' || ${owner} as version
+        from ${rows}
+      ) as o
+      cross join lateral (values ('branch:ACTIVE'), ('beacon:ACTIVE'), (o.version)) as t (type)
+      on conflict do nothing;
+    truncate kms.branch_key_counts;
+    insert into kms.branch_key_counts (provider, stage, is_active, records)
+      select provider, stage, type = 'branch:ACTIVE', count(*) from kms.branch_keys group by 1, 2, 3;
+    insert into kms.provider_migration (from_provider, to_provider) values ('aws', 'vault')
+      on conflict do nothing;
     set session_replication_role = origin;
     analyze`);
 }

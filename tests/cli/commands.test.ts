@@ -272,6 +272,8 @@ Deno.test("kms migrate-provider: prepares until nothing remains, switches, and s
       step,
       branch_keys: 3,
       remaining,
+      operations: remaining * 3,
+      direct_rows: 0,
     });
     const args = ["migrate-provider", "--from", "aws", "--to", "vault"];
     const route = "POST /kms-admin/provider/migrate";
@@ -282,7 +284,10 @@ Deno.test("kms migrate-provider: prepares until nothing remains, switches, and s
     const done = await suite.run([...args, "--json"]);
     assertEquals(done.json(), at("switch", 0));
     assertEquals(steps(), [asked("prepare"), asked("prepare"), asked("switch")]);
-    assertMatch(done.stderr, /^prepare: 1 of 3 branch keys\nprepare: 3 of 3/m);
+    assertMatch(
+      done.stderr,
+      /^prepare: 1 of 3 branch keys, 6 operations left\nprepare: 3 of 3 branch keys$/m,
+    );
     assert(!done.stderr.includes("still wrapped"));
 
     suite.on(route, at("back", 0));
@@ -298,8 +303,19 @@ Deno.test("kms migrate-provider: prepares until nothing remains, switches, and s
     assertEquals(stuck.code, 1);
     assertStringIncludes(stuck.stderr, "leaves 1 branch keys undone");
 
+    // A branch key of many versions takes many portions, and the end goes over all records twice.
+    const portions = [9, 8, 7, 6, 5, 0].map((operations) => ({
+      ...at("finish", Math.min(operations, 1)),
+      operations,
+    }));
+    suite.on(route, ...portions);
+    assertEquals((await suite.run([...args, "--step", "finish"])).code, 0);
+
     suite.on(route, { ...at("finish", 0), direct_rows: 7 });
     const finished = await suite.run([...args, "--step", "finish"]);
     assertEquals(finished.code, 0);
     assertStringIncludes(finished.stdout, "7 rows were wrapped by aws itself");
+    suite.on(route, { ...at("finish", 0), direct_rows: 10_001 });
+    const many = await suite.run([...args, "--step", "finish"]);
+    assertStringIncludes(many.stdout, "more than 10000 rows were wrapped by aws itself");
   }));

@@ -4,7 +4,16 @@ import { sharedStack } from "../support/stack.ts";
 import { eventually } from "../stack/eventually.ts";
 import { legacyCiphertext } from "../unit/support/legacy.ts";
 import { ADMIN, admin, adminData } from "./admin.ts";
-import { importKey, payment, revealData, revealNumber, rowOf, runAll, stage } from "./legacy.ts";
+import {
+  importKey,
+  inline,
+  payment,
+  revealData,
+  revealNumber,
+  rowOf,
+  runAll,
+  stage,
+} from "./legacy.ts";
 import { assertProblem, newUser, SERVER, sql, test, VISA } from "./suite.ts";
 
 test("workers at once and a worker that is killed: every row once", async () => {
@@ -50,7 +59,7 @@ test("workers at once and a worker that is killed: every row once", async () => 
   );
 });
 
-test("an outage ends the run and fails no row", async () => {
+test("an outage ends the run, fails no row, takes no key in, and is audited", async () => {
   const stack = await sharedStack();
   await importKey("outage");
   const user = await newUser();
@@ -62,10 +71,22 @@ test("an outage ends the run and fails no row", async () => {
   }]);
   try {
     assertProblem(await admin(SERVER, "POST", "/legacy/run", {}), 503, "kms_unavailable");
+    const refused = await admin(SERVER, "POST", "/legacy/keys", inline("outage-2"));
+    assertProblem(refused, 503, "kms_unavailable");
   } finally {
     stack.aws.faults.clear();
     await stack.restartFunction(ADMIN, {});
   }
+  const audited = await sql<{ action: string; data_class: string; key_id: string | null }>(
+    `select a.action, a.data_class, k.key_id
+     from kms.audit_log as a left join kms.legacy_keys as k on k.id = a.record_id
+     where a.error_code = 'kms_unavailable' and a.table_name = 'legacy_keys' and a.outcome = 'failure'
+     order by a.chain_day, a.seq`,
+  );
+  assertEquals(audited, [
+    { action: "legacy_key.open", data_class: "payment", key_id: "outage" },
+    { action: "legacy_key.import", data_class: "payment", key_id: null },
+  ]);
   assertEquals((await rowOf("outage/1")).status, "pending");
   assertEquals((await runAll()).imported, 1);
   assertEquals(await revealNumber(user.userId, (await rowOf("outage/1")).record_id), VISA);

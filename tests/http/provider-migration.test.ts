@@ -1,5 +1,5 @@
 /** Branch keys move between every two providers, under live traffic that notices nothing. */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { startLocalGcp } from "../../local/gcp/mod.ts";
 import type { Stack } from "../../local/stack.ts";
 import { startLocalVault } from "../../local/vault/mod.ts";
@@ -23,6 +23,7 @@ interface Report {
   readonly step: string;
   readonly branch_keys: number;
   readonly remaining: number;
+  readonly operations: number;
   readonly direct_rows: number;
 }
 
@@ -78,10 +79,11 @@ async function whole(from: Name, to: Name, name: string): Promise<Report> {
 }
 
 /** Who wraps the records, and who their copies. */
-async function holders(table: "branch_keys" | "branch_key_copies"): Promise<string[]> {
+async function holders(column: "record" | "copy"): Promise<string[]> {
   const { stack } = await started;
   const rows = await stack.sql<{ prefix: string }>(
-    `select distinct kms.provider_of(record ->> 'kms-arn') as prefix from kms.${table} order by 1`,
+    `select distinct kms.provider_of(${column} ->> 'kms-arn') as prefix from kms.branch_keys
+     where ${column} is not null order by 1`,
   );
   return rows.map(({ prefix }) => prefix);
 }
@@ -208,7 +210,7 @@ test("a step that does not follow, or between providers that are none, is refuse
   const { data } = (await admin("GET", "/provider/migration")).body as unknown as { data: Report };
   assertEquals([data.step, data.remaining], ["prepare", 2]);
   await whole("aws", "gcp", "back");
-  assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["aws"], []]);
+  assertEquals([await holders("record"), await holders("copy")], [["aws"], []]);
   assertEquals(
     (await step("aws", "gcp", "back")).remaining,
     0,
@@ -239,7 +241,17 @@ test("with two copies either provider serves, and a migration can be taken back"
     step: "prepare",
   });
   assertProblem(sealed, 503, "kms_unavailable", [{ pointer: "/step", code: "branch_key_failed" }]);
+  const [failure] = await stack.sql<Record<string, string>>(
+    `select action, outcome, error_code, purpose, branch_key_id, kms_key_arn from kms.audit_log
+     where action = 'provider.prepare' and error_code = 'kms_unavailable'`,
+  );
+  const detail = sealed.body.errors?.[0]?.detail ?? "";
+  assert(detail.includes(`branch key ${failure?.branch_key_id}.`), detail);
+  assertMatch(failure?.kms_key_arn ?? "", /^arn:/);
+  assertEquals([failure?.outcome, failure?.purpose], ["failure", "from aws to vault"]);
   await serves();
+  // What has begun can be undone without it.
+  await whole("aws", "vault", "back");
   vault.setSealed(false);
   await whole("aws", "vault", "prepare");
   stack.aws.faults.set([{ service: "kms", effect: { kind: "refuse" } }]);
@@ -250,8 +262,8 @@ test("with two copies either provider serves, and a migration can be taken back"
   vault.setSealed(false);
 
   await whole("aws", "vault", "switch");
-  assertEquals(await holders("branch_keys"), ["vault"]);
-  assertEquals(await holders("branch_key_copies"), ["aws"]);
+  assertEquals(await holders("record"), ["vault"]);
+  assertEquals(await holders("copy"), ["aws"]);
   await serves();
   await configure("vault");
   const late = await storeRecord(stack, (await signUp(stack)).userId, "pii");
@@ -261,9 +273,9 @@ test("with two copies either provider serves, and a migration can be taken back"
     data: { rotated: unknown[] };
   }).data;
   assert(rotated.length > 0);
-  assertEquals(await holders("branch_keys"), ["aws", "vault"]);
+  assertEquals(await holders("record"), ["aws", "vault"]);
   await whole("aws", "vault", "back");
-  assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["aws"], []]);
+  assertEquals([await holders("record"), await holders("copy")], [["aws"], []]);
   vault.setSealed(true);
   await serves();
   vault.setSealed(false);
@@ -299,8 +311,8 @@ test("every ordered pair of providers, under traffic: no request fails", async (
     await traffic.more(1);
     await traffic.pause();
     assertEquals(report.direct_rows, 0);
-    assertEquals(await holders("branch_keys"), [to], `${from} to ${to}`);
-    assertEquals(await holders("branch_key_copies"), []);
+    assertEquals(await holders("record"), [to], `${from} to ${to}`);
+    assertEquals(await holders("copy"), []);
     const again = await step(from, to, "finish");
     assertEquals(again.remaining, 0, "a finish whose answer was lost is a finish");
   }
@@ -344,7 +356,7 @@ test("stored settings and a migration: copies keep a provider readable, and its 
   await stored(put(withoutAws));
   assertProblem(await migrate("back"), 422, "validation_failed", absent);
   await whole("aws", "vault", "finish");
-  assertEquals([await holders("branch_keys"), await holders("branch_key_copies")], [["vault"], []]);
+  assertEquals([await holders("record"), await holders("copy")], [["vault"], []]);
 
   await stored(admin("POST", "/config/rollback", { revision: 0 }));
   for (const name of ["prepare", "switch", "finish"]) await whole("vault", "aws", name);

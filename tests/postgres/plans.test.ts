@@ -16,7 +16,10 @@ const HOARD = 2_000;
 const AUDITED = 5_000;
 
 /** Tables of one row or a few; reading them whole is the fastest way. */
-const SMALL = ["key_epoch", "region_health", "health_canaries", "audit_anchors"];
+const SMALL = [
+  ...["key_epoch", "region_health", "health_canaries", "audit_anchors"],
+  ...["provider_migration", "branch_key_counts"],
+];
 
 const id = (kind: string, n: number) =>
   `${kind}0000000-0000-4000-8000-${String(n).padStart(12, "0")}`;
@@ -39,6 +42,17 @@ const MANY = JSON.stringify(Array.from({ length: 100 }, (_, index) => {
   const [table, kind] = index % 2 ? ["payment_methods", "b"] : ["encrypted_records", "c"];
   return { owner_id: id("a", index + 1), table, id: id(kind ?? "", index + 1) };
 }));
+
+const BRANCH_KEY = {
+  "branch-key-id": `payment:${OWNER}`,
+  type: "branch:ACTIVE",
+  version: `branch:version:${id("a", 7)}`,
+  enc: "A".repeat(88),
+  "kms-arn": "arn:aws:kms:us-east-1:000000000000:key/mrk-1",
+  "create-time": "2026-01-01T00:00:00.000000Z",
+  "hierarchy-version": "1",
+};
+const COPY = { record: BRANCH_KEY, copy: { ...BRANCH_KEY, "kms-arn": "vault:k" } };
 
 const CARDS = "payment_methods_id_user_id_key";
 const RECORDS = "encrypted_records_id_user_id_data_class_key";
@@ -95,16 +109,35 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     "idempotency_keys_pkey",
   ]],
   ["kms_branch_key_get", [`payment:${OWNER}`, "branch:ACTIVE"], [
-    "branch_key_copies_pkey",
     "branch_keys_pkey",
+  ]],
+  ["kms_keys_in_use", [], [
+    ...["branch_keys_by_wrapping_key", "ciphertexts_by_wrapping_key"],
+    ...["legacy_keys_by_branch_key", "health_canaries_by_branch_key"],
+  ]],
+  ["kms_migration_status", [null], ["branch_keys_by_stage", "ciphertexts_by_wrapping_key"]],
+  ["kms_migration_step", [STORE_ACTOR, "aws", "vault", "switch"], [
+    ...["branch_keys_by_stage", "ciphertexts_by_wrapping_key", AUDIT],
+  ]],
+  ["kms_migration_work", ["aws", "vault", "copy", "60"], [
+    ...["branch_keys_by_stage", "branch_keys_pkey"],
+  ]],
+  ["kms_migration_copy", [STORE_ACTOR, "aws", "vault", JSON.stringify([COPY])], [
+    ...["branch_keys_pkey", AUDIT],
+  ]],
+  ["kms_migration_swap", [STORE_ACTOR, "aws", "vault", "1000"], [
+    ...["branch_keys_by_stage", "branch_keys_pkey", AUDIT],
+  ]],
+  ["kms_migration_confirm", ["aws", "vault", JSON.stringify([COPY.copy])], ["branch_keys_pkey"]],
+  ["kms_migration_end", [STORE_ACTOR, "aws", "vault", "finish", "1000"], [
+    ...["branch_keys_by_stage", "ciphertexts_by_wrapping_key"],
   ]],
   ["kms_user_erase", [STORE_ACTOR, OWNER, "x"], [
     ...["payment_methods_newest_first", "ciphertexts_by_payment_method"],
     ...["encrypted_records_newest_first", "ciphertexts_by_encrypted_record"],
     ...["card_fingerprints_one_per_owner", "card_fingerprints_pkey"],
     ...["idempotency_keys_by_owner", "idempotency_keys_pkey"],
-    ...["legacy_rows_by_user", "branch_key_copies_pkey"],
-    ...["branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
+    ...["legacy_rows_by_user", "branch_keys_pkey", "erasures_by_owner", "erasures_pkey", AUDIT],
   ]],
   ["kms_job_start", [STORE_ACTOR, "reencrypt", '{"data_class": "pii"}'], [
     "jobs_running",
@@ -252,11 +285,14 @@ const SEED = `
       now() + interval '1 minute', now(), now() + n * interval '1 minute'
     from seed;
   insert into kms.branch_keys (branch_key_id, type, record)
-    select 'payment:' || owner, 'branch:ACTIVE', jsonb_build_object(
-      'branch-key-id', 'payment:' || owner, 'type', 'branch:ACTIVE', 'version', 'v')
+    select 'payment:' || owner, 'branch:ACTIVE', '${JSON.stringify(BRANCH_KEY)}'::jsonb
+      || jsonb_build_object('branch-key-id', 'payment:' || owner, 'version', 'branch:version:' || owner)
     from seed where n <= ${OWNERS};
-  insert into kms.branch_key_copies (branch_key_id, type, record)
-    select branch_key_id, type, record from kms.branch_keys;
+  set kms.moving_branch_keys = 'on';
+  update kms.branch_keys set copy = record || '{"kms-arn": "vault:k"}'
+    where right(branch_key_id, 1) in ('1', '2', '3');
+  reset kms.moving_branch_keys;
+  insert into kms.provider_migration (from_provider, to_provider, step) values ('aws', 'vault', 'switch');
   insert into kms.legacy_keys (key_id, id, message, fingerprint, source, created_by)
     values ('k', gen_random_uuid(), 'AgR4' || repeat('A', 176), repeat('a', 64), 'inline', 'seed');
   insert into kms.legacy_rows (source_id, key_id, user_id, encoding, ciphertext, ciphertext_hash, target)

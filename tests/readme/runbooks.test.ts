@@ -120,20 +120,20 @@ Deno.test("the runbooks, followed word for word", async (t) => {
     await runbook("3", "Change provider", async () => {
       const card = await stack.storeCard(other, MASTERCARD);
       await follow("3");
-      assertEquals(await stack.holders("branch_keys"), ["vault"]);
-      assertEquals(await stack.holders("branch_key_copies"), ["aws"], "both serve");
+      assertEquals(await stack.holders("record"), ["vault"]);
+      assertEquals(await stack.holders("copy"), ["aws"], "both serve");
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "back");
-      assertEquals(await stack.holders("branch_keys"), ["aws"]);
-      assertEquals(await stack.holders("branch_key_copies"), []);
+      assertEquals(await stack.holders("record"), ["aws"]);
+      assertEquals(await stack.holders("copy"), []);
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "finish");
-      assertEquals(await stack.holders("branch_keys"), ["vault"]);
-      assertEquals(await stack.holders("branch_key_copies"), [], "the old wrappings are gone");
+      assertEquals(await stack.holders("record"), ["vault"]);
+      assertEquals(await stack.holders("copy"), [], "the old wrappings are gone");
       assertEquals(await revealed(other, card), MASTERCARD);
       await follow("3", "return");
-      assertEquals(await stack.holders("branch_keys"), ["aws"]);
-      assertEquals(await stack.holders("branch_key_copies"), []);
+      assertEquals(await stack.holders("record"), ["aws"]);
+      assertEquals(await stack.holders("copy"), []);
       assertEquals(await revealed(other, card), MASTERCARD);
     });
 

@@ -162,9 +162,10 @@ export class StackUnderTest {
   }
 
   /** Who wraps branch keys, or their copies. */
-  async holders(table: "branch_keys" | "branch_key_copies"): Promise<string[]> {
+  async holders(column: "record" | "copy"): Promise<string[]> {
     const rows = await this.sql<{ name: string }>(
-      `select distinct kms.provider_of(record ->> 'kms-arn') as name from kms.${table} order by 1`,
+      `select distinct kms.provider_of(${column} ->> 'kms-arn') as name from kms.branch_keys
+       where ${column} is not null order by 1`,
     );
     return rows.map(({ name }) => name);
   }

@@ -5,7 +5,7 @@ import { type ErrorCode, SuiteError } from "../../functions-shared/errors.ts";
 import { EnvKeyProvider } from "../../functions-shared/keys/providers/env.ts";
 import { bytes, IDENTITY } from "./support/identity.ts";
 import { ACTOR } from "./support/memory-records.ts";
-import { codeOf, violationsOf } from "./support/thrown.ts";
+import { codeOf, suiteError, violationsOf } from "./support/thrown.ts";
 
 const VERSION = "0b9bd1a5-4444-4444-8444-444444444444";
 
@@ -17,12 +17,14 @@ function setting(fates: Readonly<Record<string, Fate>> = {}) {
     asked: [] as string[],
     ended: [] as unknown[],
     noted: [] as unknown[],
+    auditFails: false,
     token: "token" as string | undefined,
     retirement: { outcome: "retired", rows: 0 } as Retirement,
   };
   const store: KeyAdminStore = {
     branchKey: () => Promise.resolve(undefined),
     rotationFailed: (_actor, dataClass, id, error) => {
+      if (state.auditFails) return Promise.reject(new SuiteError("database_unavailable"));
       state.noted.push([dataClass, id, error]);
       return Promise.resolve();
     },
@@ -78,6 +80,17 @@ Deno.test("what was rotated is told even when a later one fails", async () => {
   ]);
   // The database notes lost races itself.
   assertEquals(state.noted, [["pii", "pii", "kms_unavailable"]]);
+});
+
+Deno.test("a failure that cannot be noted is still the one that is told", async () => {
+  const { state, keys } = setting({ payment: "kms_unavailable" });
+  state.auditFails = true;
+  const error = await suiteError(() => keys.rotateBranchKeys(ACTOR, "payment", undefined));
+  assertEquals([error.code, (error.cause as Error).name], ["kms_unavailable", "UnauditedError"]);
+  const later = setting({ payment: "rotated", pii: "kms_unavailable" });
+  later.state.auditFails = true;
+  const { failed } = await later.keys.rotateBranchKeys(ACTOR, undefined, undefined);
+  assertEquals(failed.map(({ code }) => code), ["kms_unavailable"]);
 });
 
 Deno.test("an owner's branch keys alone, and none is no success", async () => {

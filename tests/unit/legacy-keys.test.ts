@@ -36,6 +36,7 @@ function setting(sources: Partial<KeySources> = {}) {
   const cipher = new FieldCipher({ ...APP, writers, readers: [keyring] });
   const kept: SealedKey[] = [];
   const entries: AuditEntry[] = [];
+  const state = { auditFails: false };
   const store: Partial<LegacyStore> = {
     putKey(_actor, key) {
       const standing = kept.find(({ keyId }) => keyId === key.keyId);
@@ -60,12 +61,13 @@ function setting(sources: Partial<KeySources> = {}) {
     fingerprints: new Fingerprints(branchKeys, { ttlMs: 60_000, workerSecret: "secret" }),
     audit: {
       append: (_actor, more) => {
+        if (state.auditFails) return Promise.reject(new SuiteError("database_unavailable"));
         entries.push(...more);
         return Promise.resolve();
       },
     },
   });
-  return { keys, kept, entries };
+  return { keys, kept, entries, provider, state };
 }
 
 const inline = (keyId: string, key = HEX) =>
@@ -74,14 +76,14 @@ const inline = (keyId: string, key = HEX) =>
 Deno.test("a key is kept as a message of its own, and opens again", async () => {
   const { keys, kept } = setting();
   assertEquals((await keys.import(ACTOR, inline("default"))).existing, false);
-  assertEquals(await keys.open("default"), LEGACY_KEY);
+  assertEquals(await keys.open(ACTOR, "default"), LEGACY_KEY);
   const [key] = kept;
   assertFalse(JSON.stringify(key).includes(HEX));
   assert(key?.sealed.branchKey !== undefined);
   // Moved to another record it does not open.
   kept[0] = { ...key, id: crypto.randomUUID() };
-  assertEquals(await codeOf(() => keys.open("default")), "decryption_failed");
-  assertEquals(await codeOf(() => keys.open("other")), "not_found");
+  assertEquals(await codeOf(() => keys.open(ACTOR, "default")), "decryption_failed");
+  assertEquals(await codeOf(() => keys.open(ACTOR, "other")), "not_found");
 });
 
 Deno.test("the same key twice is told by its keyed hash, another one is refused", async () => {
@@ -106,7 +108,7 @@ Deno.test("a source gets the location and gives the text", async () => {
   const at = { keyId: "default", name: "kv/x", version: 3 };
   await keys.import(ACTOR, { ...at, source: "vault", derivation: "none" });
   assertEquals(asked, [at]);
-  assertEquals(await keys.open("default"), LEGACY_KEY);
+  assertEquals(await keys.open(ACTOR, "default"), LEGACY_KEY);
 });
 
 Deno.test("refusals are in the guide's words and audited, outages stay outages", async () => {
@@ -158,6 +160,42 @@ Deno.test("refusals are in the guide's words and audited, outages stay outages",
   const request = { keyId: "default", source: "aws", derivation: "none" } as const;
   assertEquals(await codeOf(() => keys.import(ACTOR, request)), "kms_unavailable");
   assertEquals(entries[0]?.error_code, "kms_unavailable");
+});
+
+Deno.test("a key service that fails while a key is taken in, or opened, is audited", async () => {
+  const down = () => Promise.reject(new SuiteError("kms_unavailable"));
+  const { keys, kept, entries, provider, state } = setting();
+  provider.generateWrappedKey = down;
+  assertEquals(await codeOf(() => keys.import(ACTOR, inline("default"))), "kms_unavailable");
+  const [imported] = entries;
+  assertEquals({ ...imported, record_id: "" }, {
+    action: "legacy_key.import",
+    outcome: "failure",
+    error_code: "kms_unavailable",
+    data_class: "payment",
+    table_name: "legacy_keys",
+    record_id: "",
+  });
+  assertEquals([entries.length, kept], [1, []]);
+  state.auditFails = true;
+  const error = await suiteError(() => keys.import(ACTOR, inline("default")));
+  assertEquals([error.code, (error.cause as Error).name], ["kms_unavailable", "UnauditedError"]);
+
+  const other = setting();
+  await other.keys.import(ACTOR, inline("default"));
+  assertEquals(other.entries, [], "the database notes what it keeps");
+  const [key] = other.kept;
+  assert(key !== undefined);
+  other.kept[0] = { ...key, id: "0b9bd1a5-7777-4777-8777-777777777777" };
+  assertEquals(await codeOf(() => other.keys.open(ACTOR, "default")), "decryption_failed");
+  assertEquals(other.entries, [{
+    action: "legacy_key.open",
+    outcome: "failure",
+    error_code: "decryption_failed",
+    data_class: "payment",
+    table_name: "legacy_keys",
+    record_id: "0b9bd1a5-7777-4777-8777-777777777777",
+  }]);
 });
 
 Deno.test("destroying says what is in the way", async () => {

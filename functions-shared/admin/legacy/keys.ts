@@ -5,7 +5,7 @@
 import { SuiteError } from "../../errors.ts";
 import type { FieldCipher, FieldIdentity } from "../../keys/field-cipher.ts";
 import type { Fingerprints } from "../../keys/fingerprints.ts";
-import type { Actor, AuditLog } from "../../telemetry/audit.ts";
+import { type Actor, type AuditEntry, type AuditLog, noteFailure } from "../../telemetry/audit.ts";
 import { fetchKey, type KeyLocation, type KeySources } from "./key-source.ts";
 import { type Derivation, KEY_BYTES, legacyKey } from "./key.ts";
 import type { LegacyKey, LegacyStore, Source } from "./store.ts";
@@ -54,25 +54,19 @@ export class LegacyKeys {
     request: KeyImport,
     signal?: AbortSignal,
   ): Promise<{ readonly existing: boolean; readonly key: LegacyKey }> {
-    let key: Uint8Array;
-    try {
-      key = await this.#read(request, signal);
-    } catch (error) {
-      if (error instanceof SuiteError) {
-        await this.#audit.append(actor, [{
-          action: "legacy_key.import",
-          outcome: "failure",
-          error_code: error.code,
-        }]);
-      }
-      throw error;
-    }
+    const entry = { action: "legacy_key.import" };
+    const key = await this.#audited(actor, entry, () => this.#read(request, signal));
     try {
       const id = crypto.randomUUID();
-      const [sealed, fingerprint] = await Promise.all([
-        this.#cipher.encrypt(identity(id), key, signal),
-        this.#fingerprints.payload("payment", ["legacy_key", hex(key)], signal),
-      ]);
+      const [sealed, fingerprint] = await this.#audited(
+        actor,
+        { ...entry, ...row(id) },
+        () =>
+          Promise.all([
+            this.#cipher.encrypt(identity(id), key, signal),
+            this.#fingerprints.payload("payment", ["legacy_key", hex(key)], signal),
+          ]),
+      );
       const { keyId, source } = request;
       const { outcome, key: kept } = await this.#store.putKey(actor, {
         keyId,
@@ -100,16 +94,39 @@ export class LegacyKeys {
   }
 
   /**
-   * 32 bytes; the caller zeroes them.
+   * 32 bytes; the caller zeroes them. Audited when it fails: what is done with the key is audited itself.
    * @throws {SuiteError} decryption_failed, not_found, kms_*, database_unavailable.
    */
-  async open(keyId: string, signal?: AbortSignal): Promise<Uint8Array> {
+  async open(actor: Actor, keyId: string, signal?: AbortSignal): Promise<Uint8Array> {
     const sealed = await this.#store.getKey(keyId);
     if (sealed === undefined) throw new SuiteError("not_found");
-    const key = await this.#cipher.decrypt(identity(sealed.id), sealed.message, signal);
-    if (key.length === KEY_BYTES) return key;
-    key.fill(0);
-    throw new SuiteError("decryption_failed");
+    return await this.#audited(
+      actor,
+      { action: "legacy_key.open", ...row(sealed.id) },
+      async () => {
+        const key = await this.#cipher.decrypt(identity(sealed.id), sealed.message, signal);
+        if (key.length === KEY_BYTES) return key;
+        key.fill(0);
+        throw new SuiteError("decryption_failed");
+      },
+    );
+  }
+
+  /** What fails before the database could note it is noted here. */
+  async #audited<T>(
+    actor: Actor,
+    entry: Omit<AuditEntry, "outcome" | "error_code">,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof SuiteError)) throw error;
+      throw await noteFailure(
+        error,
+        (code) => this.#audit.append(actor, [{ ...entry, outcome: "failure", error_code: code }]),
+      );
+    }
   }
 
   async #read(request: KeyImport, signal?: AbortSignal): Promise<Uint8Array> {
@@ -123,6 +140,11 @@ export class LegacyKeys {
 /** The owner is nobody: a key is of the setup. */
 function identity(record: string): FieldIdentity {
   return { dataClass: "payment", owner: NOBODY, table: "legacy_keys", record, field: "key" };
+}
+
+/** As the audit names it. */
+function row(id: string) {
+  return { data_class: "payment", table_name: "legacy_keys", record_id: id } as const;
 }
 
 function hex(bytes: Uint8Array): string {

@@ -124,7 +124,8 @@ export class LegacyRows {
         let trouble: unknown;
         try {
           for (const { keyId } of rows) {
-            if (!keys.has(keyId)) keys.set(keyId, await this.#options.keys.open(keyId, signal));
+            if (keys.has(keyId)) continue;
+            keys.set(keyId, await this.#options.keys.open(actor, keyId, signal));
           }
           const outcomes = await inTurns(rows.map((row, index) => async (): Promise<Outcome> => {
             const key = keys.get(row.keyId);
