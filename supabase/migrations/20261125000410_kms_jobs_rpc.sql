@@ -240,6 +240,63 @@ comment on function public.kms_job_release(uuid, uuid) is
   'Gives a chunk back undone, so that nobody need wait for its lease to run out: true if this token '
   'still held it. For service_role.';
 
+-- ── Purge ──────────────────────────────────────────────────────────────────────────────────────
+create function kms.job_is_superseded(p_job kms.jobs) returns boolean
+language sql stable set search_path = ''
+as $$
+  select not exists (
+    select from unnest(array['payment', 'pii', 'general']) as c (data_class)
+    where exists (
+      select from kms.job_failures as f
+      where f.job_id = p_job.id and f.data_class = c.data_class
+    ) and p_job.created_at >= coalesce((
+      select later.created_at from kms.jobs as later
+      where later.kind = p_job.kind and later.status = 'completed' and not later.dry_run
+        and coalesce(later.data_class, c.data_class) = c.data_class
+      order by later.created_at desc, later.id desc limit 1
+    ), '-infinity')
+  )
+$$;
+comment on function kms.job_is_superseded(kms.jobs) is
+  'Whether nothing is to be learnt from a job''s failures any more: it had none, or a later one went '
+  'through the same classes to the end, and what still fails is listed there.';
+
+create function kms.purge_jobs(p_days integer) returns bigint
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+  v_count bigint;
+begin
+  -- As the audit: chunks say which rows its entries are about.
+  if p_days is null or p_days not between 90 and 36500 then
+    perform kms.refuse('p_job_days must be 90 to 36500');
+  end if;
+  v_ids := array(
+    select j.id from kms.jobs as j
+    where j.finished_at < clock_timestamp() - make_interval(days => p_days)
+      and kms.job_is_superseded(j)
+    order by j.finished_at limit 100
+  );
+  delete from kms.job_chunks where ctid = any (array(
+    select ctid from kms.job_chunks where job_id = any (v_ids) limit 10000 for update skip locked
+  ));
+  delete from kms.job_failures where ctid = any (array(
+    select ctid from kms.job_failures where job_id = any (v_ids) limit 10000 for update skip locked
+  ));
+  delete from kms.jobs as j
+  where j.id = any (v_ids)
+    and not exists (select from kms.job_chunks where job_id = j.id)
+    and not exists (select from kms.job_failures where job_id = j.id);
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function kms.purge_jobs(integer) is
+  'Deletes jobs that ended so many days ago, 90 to 36500, with their chunks and failures, up to 100 jobs '
+  'and 10,000 of each a call; how many jobs. One that runs stays, and one with failures until '
+  'kms.job_is_superseded.';
+
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;
 revoke all on function

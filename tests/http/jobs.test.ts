@@ -347,3 +347,22 @@ test("what is no job, no option or no administrator is refused", async () => {
   assertProblem(await admin(await newUser(), "POST", "/jobs/reencrypt"), 403, "admin_required");
   assertProblem(await admin(SERVER, "GET", "/jobs/run"), 405, "method_not_allowed");
 });
+
+test("a job that was purged is not found, nor are its failures", async () => {
+  const { id } = await start({ data_class: "general", dry_run: true });
+  const purge = () => sql("select kms.purge_expired()");
+  await purge();
+  assertEquals((await adminData<Job>("GET", `/jobs/${id}`)).id, id);
+  await sql(
+    `update kms.jobs set created_at = created_at - interval '366 days',
+       finished_at = finished_at - interval '366 days' where id = $1`,
+    [id],
+  );
+  await purge();
+  for (const path of ["", "/failures"]) {
+    assertProblem(await admin(SERVER, "GET", `/jobs/${id}${path}`), 404, "not_found");
+  }
+  for (const path of ["/run", "/cancel"]) {
+    assertProblem(await admin(SERVER, "POST", `/jobs/${id}${path}`), 404, "not_found");
+  }
+});
