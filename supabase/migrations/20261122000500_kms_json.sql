@@ -217,6 +217,15 @@ as $$
 $$;
 comment on function kms.iso_time(timestamptz) is 'ISO 8601, UTC, milliseconds, Z.';
 
+create function kms.iso_milliseconds(p_time text) returns text
+language sql immutable set search_path = ''
+as $$
+  select regexp_replace(p_time, '([.][0-9]{3})[0-9]*Z$', '\1Z')
+$$;
+comment on function kms.iso_milliseconds(text) is
+  'The form of kms.iso_time for a time that is kept as text with more digits, such as a branch key '
+  'record''s; text that is no such time stays what it is.';
+
 create function kms.make_cursor(p_time timestamptz, p_id uuid) returns text
 language sql stable set search_path = ''
 as $$

@@ -2,7 +2,7 @@
 import { createHmac } from "node:crypto";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { call, sharedStack } from "../support/stack.ts";
-import { ADMIN, admin, adminData } from "./admin.ts";
+import { ADMIN, admin, adminData, newAdmin } from "./admin.ts";
 import { daysAgo, type Entry } from "./audit-trail.ts";
 import {
   AMEX,
@@ -18,6 +18,7 @@ import {
   sql,
   store,
   test,
+  TIMESTAMP,
   VISA,
 } from "./suite.ts";
 
@@ -32,6 +33,14 @@ interface Alerts {
     readonly subject: string;
     readonly numbers: Readonly<Record<string, number>>;
     readonly first_at: string;
+  }[];
+  readonly changes: readonly {
+    readonly action: string;
+    readonly actor_type: string;
+    readonly actor_id: string;
+    readonly count: number;
+    readonly first_at: string;
+    readonly last_at: string;
   }[];
   readonly [more: string]: unknown;
 }
@@ -337,6 +346,23 @@ test("alerts: many reveals, messages that do not decrypt, refusals, and keys pas
     cryptoperiod_days: { payment: 365, pii: 365, general: 365 },
   });
 
+  // What was changed is told of, and is no alert.
+  const nobody = crypto.randomUUID();
+  const boss = await newAdmin();
+  const body = { purpose: "test", confirm: nobody };
+  await adminData("POST", `/users/${nobody}/erase`, body, boss);
+  const after = await adminData<Alerts>("GET", "/audit/alerts?hours=1&reveals_per_hour=1000");
+  const { first_at, last_at, ...change } = after.changes[0] ?? { first_at: "", last_at: "" };
+  assertEquals(change, {
+    action: "user.erase",
+    actor_type: "admin",
+    actor_id: boss.userId,
+    count: 1,
+  });
+  assertMatch(first_at, TIMESTAMP);
+  assertEquals(last_at, first_at);
+  assertEquals(after.alerts.map(({ name }) => name), ["decryption_failed"]);
+
   // The last thing done here: no message of this key decrypts any more.
   await sql("alter table kms.branch_keys disable trigger user");
   await sql(
@@ -350,6 +376,6 @@ test("alerts: many reveals, messages that do not decrypt, refusals, and keys pas
     severity: "warning",
     subject: "payment",
     numbers: { branch_keys: 1, cryptoperiod_days: 30 },
-    first_at: "2026-01-01T00:00:00.000000Z",
+    first_at: "2026-01-01T00:00:00.000Z",
   }]);
 });

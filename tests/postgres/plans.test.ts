@@ -177,6 +177,7 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     "audit_log_by_action",
     "audit_log_failures",
     "branch_keys_active_by_age",
+    "erasures_unsigned",
   ]],
   ["kms_purge_expired", ["90"], [
     "idempotency_keys_by_expiry",
