@@ -8,6 +8,7 @@ import {
   AMEX,
   assertProblem,
   card,
+  ENCRYPT,
   encrypt,
   MANAGE,
   manage,
@@ -73,6 +74,24 @@ async function hashOf(address: string): Promise<string> {
   const key = createHmac("sha256", secretKey).update("supabase-kms address hash 1").digest();
   return createHmac("sha256", key).update(address).digest("base64");
 }
+
+test("a branch key made on first use is audited by the request that needed it", async () => {
+  const stack = await sharedStack();
+  await stack.restartFunction(ENCRYPT, { KMS_PAYMENT_BRANCH_KEY_SCOPE: "owner" });
+  try {
+    const user = await newUser();
+    const answers = [await encrypt(user, card(VISA)), await encrypt(user, card(AMEX))];
+    assertEquals(answers.map(({ status }) => status), [201, 201]);
+    const { entries: found } = await entries(`?action=branch_key.create&owner_id=${user.userId}`);
+    const made = found.filter(({ action }) => action === "branch_key.create");
+    assertEquals(
+      made.map((entry) => [entry.actor_type, entry.actor_id, entry.request_id]),
+      [["system", "branch_key_store", answers[0]?.headers.get("x-request-id")]],
+    );
+  } finally {
+    await stack.restartFunction(ENCRYPT, {});
+  }
+});
 
 test("each step of a card's life says who, what, which record, with which key, and from where", async () => {
   const user = await newUser();
