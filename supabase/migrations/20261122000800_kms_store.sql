@@ -90,6 +90,34 @@ $$;
 comment on function kms.audit_keys(jsonb) is
   'The keys of a row''s messages for its audit entry; one request encrypts a row under one key.';
 
+create function kms.destroy_ciphertexts(p_table_name text, p_record_id uuid, p_fields text[])
+returns jsonb
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  v_keys jsonb;
+begin
+  with gone as (
+    delete from kms.ciphertexts
+    where table_name = p_table_name and record_id = p_record_id and field = any (p_fields)
+    returning field, kms_key_arn, branch_key_id, branch_key_version
+  )
+  select jsonb_build_object(
+    -- As a reveal has it: what wraps the branch key now, which a change of the provider changes.
+    'kms_key_arn', coalesce((
+      select k.record ->> 'kms-arn' from kms.branch_keys as k
+      where (k.branch_key_id, k.version) = (g.branch_key_id, g.branch_key_version)
+    ), g.kms_key_arn),
+    'branch_key_id', g.branch_key_id, 'branch_key_version', g.branch_key_version
+  ) into v_keys
+  from gone as g order by array_position(p_fields, g.field) limit 1;
+  return coalesce(v_keys, '{}');
+end
+$$;
+comment on function kms.destroy_ciphertexts(text, uuid, text[]) is
+  'Deletes those of a row''s messages; the keys of the first of them, in the order given, for its audit '
+  'entry, or {} when there was none.';
+
 -- ── Items ──────────────────────────────────────────────────────────────────────────────────────
 create function kms.store_payment_method(
   p_item jsonb, p_path text, out o_result jsonb, out o_entry jsonb

@@ -55,16 +55,19 @@ as $$
 declare
   v_actor jsonb := kms.parse_actor(p_actor);
   v_data_class text;
+  v_keys jsonb;
 begin
-  delete from public.encrypted_records where id = p_id and user_id = p_owner_id
-  returning data_class into v_data_class;
+  select data_class into v_data_class from public.encrypted_records
+  where id = p_id and user_id = p_owner_id for update;
   if not found then
     return false;
   end if;
+  v_keys := kms.destroy_ciphertexts('encrypted_records', p_id, array['data']);
+  delete from public.encrypted_records where id = p_id and user_id = p_owner_id;
   perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
     'action', 'record.delete', 'outcome', 'success', 'data_class', v_data_class,
     'table_name', 'encrypted_records', 'record_id', p_id, 'owner_id', p_owner_id
-  )));
+  ) || v_keys));
   return true;
 end
 $$;

@@ -117,18 +117,19 @@ test("each step of a card's life says who, what, which record, with which key, a
   assertEquals(new Set(found.map((entry) => entry.address_hash)), new Set([address_hash]));
   assert(found.every((entry) => entry.record_id === id));
 
-  const [, removed, refused, , updated, opened, created] = found;
+  const [, removed, refused, preferred, updated, opened, created] = found;
   const [active] = await sql<{ version: string; arn: string }>(
     `select record ->> 'version' as version, record ->> 'kms-arn' as arn from kms.branch_keys
      where branch_key_id = 'payment' and type = 'branch:ACTIVE'`,
   );
   assertMatch(active?.arn ?? "", PAYMENT_KEY);
-  for (const entry of [created, opened, updated]) {
+  for (const entry of [created, opened, updated, removed]) {
     assertEquals(
       [entry?.kms_key_arn, entry?.kms_region, entry?.branch_key_id, entry?.branch_key_version],
       [active?.arn, "us-east-1", "payment", active?.version.replace("branch:version:", "")],
     );
   }
+  assertEquals([preferred?.kms_key_arn, preferred?.branch_key_version], [null, null]);
   const { day, seq, prev_hash, hash, occurred_at, ...told } = opened as Entry;
   assertEquals(
     told,

@@ -44,6 +44,7 @@ const MANY = JSON.stringify(Array.from({ length: 100 }, (_, index) => {
 
 const CARDS = "payment_methods_id_user_id_key";
 const RECORDS = "encrypted_records_id_user_id_data_class_key";
+const VERSIONS = "branch_keys_one_record_per_version";
 const AUDIT = "audit_log_pkey";
 
 /** What is called, and the indexes by which it reads: these and no other. */
@@ -74,6 +75,7 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     [
       CARDS,
       "ciphertexts_pkey",
+      VERSIONS,
       AUDIT,
     ],
   ],
@@ -84,12 +86,16 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
   ]],
   ["kms_payment_method_delete", [STORE_ACTOR, OWNER, CARD], [
     CARDS,
+    "ciphertexts_pkey",
+    VERSIONS,
     "ciphertexts_by_payment_method",
     "card_fingerprints_pkey",
     AUDIT,
   ]],
   ["kms_record_delete", [STORE_ACTOR, OWNER, RECORD], [
     RECORDS,
+    "ciphertexts_pkey",
+    VERSIONS,
     "ciphertexts_by_encrypted_record",
     AUDIT,
   ]],
