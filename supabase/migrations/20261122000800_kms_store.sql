@@ -48,7 +48,7 @@ begin
   loop
     v_path := format('%s[%s]', p_path, cardinality(v_seen));
     perform kms.check_object(v_item, v_path,
-      array['field', 'message', 'kms_key_arn', 'branch_key_id', 'branch_key_version']);
+      array['field', 'message', 'kms_key_arn', 'kms_region', 'branch_key_id', 'branch_key_version']);
     v_field := kms.read_text(v_item, 'field', v_path, '', true);
     if v_field <> all (p_allowed) or v_field = any (v_seen) then
       perform kms.refuse(v_path || '.field is not one to store here, or is given twice');
@@ -76,19 +76,22 @@ begin
 end
 $$;
 comment on function kms.put_ciphertexts(text, uuid, uuid, text, jsonb, text, text[], text) is
-  'Writes a row''s messages, each field once and only those allowed, over what was there.';
+  'Writes a row''s messages, each field once and only those allowed, over what was there. Their '
+  'kms_region is for the audit alone.';
 
 create function kms.audit_keys(p_ciphertexts jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
   select jsonb_build_object(
     'kms_key_arn', p_ciphertexts -> 0 ->> 'kms_key_arn',
+    'kms_region', p_ciphertexts -> 0 ->> 'kms_region',
     'branch_key_id', p_ciphertexts -> 0 ->> 'branch_key_id',
     'branch_key_version', p_ciphertexts -> 0 ->> 'branch_key_version'
   )
 $$;
 comment on function kms.audit_keys(jsonb) is
-  'The keys of a row''s messages for its audit entry; one request encrypts a row under one key.';
+  'The keys of a row''s messages for its audit entry, and the region that was asked for them; one request '
+  'encrypts a row under one key.';
 
 create function kms.destroy_ciphertexts(p_table_name text, p_record_id uuid, p_fields text[])
 returns jsonb

@@ -165,6 +165,52 @@ test("each step of a card's life says who, what, which record, with which key, a
   assertEquals([removed?.actor_type, removed?.actor_id], ["user", user.userId]);
 });
 
+test("the region is the one that was called, also when the key's ARN names another", async () => {
+  const { aws, restartFunction } = await sharedStack();
+  const restart = (env = {}) =>
+    Promise.all([ENCRYPT, MANAGE].map((name) => restartFunction(name, env)));
+  const user = await newUser();
+  const dead = [{ region: "us-east-1", effect: { kind: "refuse" } }] as const;
+  const lastOf = async (id: string) => {
+    const entry = (await entries(`?record_id=${id}&limit=2`)).entries[1];
+    return { action: entry?.action, region: entry?.kms_region, arn: `${entry?.kms_key_arn}` };
+  };
+  try {
+    for (const keyring of ["hierarchical", "direct"]) {
+      aws.faults.clear();
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      const { id } = await store(user, keyring === "direct" ? AMEX : VISA);
+      assertEquals((await lastOf(id)).region, "us-east-1");
+
+      // Workers that hold no key, while the region is down.
+      aws.faults.set([...dead]);
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      assertEquals((await reveal(user, id)).status, 200);
+      const failedOver = await lastOf(id);
+      assertEquals(failedOver.action, "payment_method.reveal");
+      assertMatch(failedOver.arn, PAYMENT_KEY);
+      assert(["us-west-2", "eu-west-1"].includes(`${failedOver.region}`), failedOver.region + "");
+      await manage(user, "PATCH", `/${id}`, { cardholder_name: "Ada" });
+      const updated = await lastOf(id);
+      assertEquals(updated.action, "payment_method.update");
+      assert(["us-west-2", "eu-west-1"].includes(`${updated.region}`), updated.region + "");
+
+      // The branch key in the cache came from there; a direct message is opened now.
+      aws.faults.clear();
+      await sql("delete from kms.region_health");
+      assertEquals((await reveal(user, id)).status, 200);
+      if (keyring === "hierarchical") assertEquals((await lastOf(id)).region, failedOver.region);
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      await reveal(user, id);
+      assertEquals((await lastOf(id)).region, "us-east-1");
+    }
+  } finally {
+    aws.faults.clear();
+    await sql("delete from kms.region_health");
+    await restart();
+  }
+});
+
 test("a reveal names the keys that opened the message, not those a column claims", async () => {
   const user = await newUser();
   const { id } = await store(user, VISA);
