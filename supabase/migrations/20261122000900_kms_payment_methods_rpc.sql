@@ -9,26 +9,15 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row public.payment_methods;
-  v_last public.payment_methods;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from public.payment_methods
+  return kms.page('payment_methods', p_limit, array(
+    select kms.page_row(kms.payment_method_json(p), p.created_at, p.id)
+    from public.payment_methods as p
     where user_id = p_owner_id and (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || kms.payment_method_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('payment_methods', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_payment_methods_list(uuid, integer, text) is

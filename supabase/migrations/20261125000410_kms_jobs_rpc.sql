@@ -163,25 +163,14 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.jobs;
-  v_last kms.jobs;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from kms.jobs where (created_at, id) < (v_time, v_id)
+  return kms.page('jobs', p_limit, array(
+    select kms.page_row(kms.job_json(j), j.created_at, j.id)
+    from kms.jobs as j where (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || kms.job_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('jobs', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_jobs_list(integer, text) is
@@ -194,32 +183,22 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.job_failures;
-  v_last kms.job_failures;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
   if not exists (select from kms.jobs where id = p_job_id) then
     return null;
   end if;
-  for v_row in
-    select * from kms.job_failures where job_id = p_job_id and (created_at, id) < (v_time, v_id)
+  return kms.page('failures', p_limit, array(
+    select kms.page_row(
+      jsonb_build_object(
+        'table', f.table_name, 'record_id', f.record_id, 'field', f.field,
+        'data_class', f.data_class, 'error_code', f.error_code,
+        'created_at', kms.iso_time(f.created_at)
+      ), f.created_at, f.id)
+    from kms.job_failures as f where job_id = p_job_id and (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || jsonb_build_object(
-        'table', v_row.table_name, 'record_id', v_row.record_id, 'field', v_row.field,
-        'data_class', v_row.data_class, 'error_code', v_row.error_code,
-        'created_at', kms.iso_time(v_row.created_at)
-      );
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('failures', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_job_failures(uuid, integer, text) is
