@@ -188,7 +188,7 @@ export class AdminApi {
   exportDay = (query: { readonly day: string; readonly cursor?: string }) =>
     this.#get<{ entries: unknown[]; next_cursor: string | null }>("/audit/export", query);
   alerts = (query: { readonly hours?: number }) =>
-    this.#get<{ alerts: unknown[] }>("/audit/alerts", query);
+    this.#get<{ alerts: unknown[]; changes: unknown[] }>("/audit/alerts", query);
   pruneAudit = (before: string) => this.#post<Pruned>("/audit/prune", { before, confirm: before });
 
   // People

@@ -152,9 +152,15 @@ function startWorker<More>(
 ): Worker<More> {
   const logger = new Logger(config.logLevel);
   const recorders: Metrics[] = config.logLevel === "debug" ? [loggedMetrics(logger)] : [];
-  const core = assembleCore(config, rpc, {
-    record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
-  }, background);
+  const core = assembleCore(
+    config,
+    rpc,
+    {
+      record: (...measurement) => recorders.forEach((one) => one.record(...measurement)),
+    },
+    logger,
+    background,
+  );
   const metrics = bufferedMetrics(config, core.aws, logger);
   if (metrics !== undefined) recorders.push(metrics);
   const afterResponse = () => {
@@ -200,7 +206,7 @@ function bufferedMetrics(
 /** The platform's; absent where functions run on plain Deno. */
 declare const EdgeRuntime: { waitUntil(work: Promise<unknown>): void } | undefined;
 
-/** Work that no answer waits for, and whose failure nobody need hear of. */
+/** Work that no answer waits for, and whose failure nobody need hear of, or has heard of by now. */
 function background(work: Promise<unknown>): void {
   const quiet = work.catch(() => {});
   if (typeof EdgeRuntime !== "undefined") EdgeRuntime.waitUntil(quiet);

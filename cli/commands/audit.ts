@@ -24,6 +24,11 @@ interface ListOptions extends Period {
   readonly outcome?: string;
 }
 
+interface AlertOptions {
+  readonly hours?: number;
+  readonly failOnChanges?: boolean;
+}
+
 export function auditCommand(program: Command, host: Host): void {
   const audit = program.command("audit").description(
     "read, verify, export and prune the audit trail",
@@ -106,14 +111,17 @@ export function auditCommand(program: Command, host: Host): void {
 
   host.command(audit, "alerts", "what needs a look; exit code 1 when there is any")
     .option("--hours <count>", "how far to look back", parse.count(1, 168))
-    .action(host.action<{ readonly hours?: number }>(async (session, { hours }) => {
+    .option("--fail-on-changes", "exit code 1 for administrative changes as well")
+    .action(host.action<AlertOptions>(async (session, { hours, failOnChanges }) => {
       const found = await (await session.admin()).alerts(given({ hours }) as { hours?: number });
-      const { alerts } = found;
-      if (alerts.length === 0) return { document: found, text: "none" };
+      const { alerts, changes } = found;
+      const bad = alerts.length > 0 || failOnChanges === true && changes.length > 0;
+      const rows = (list: readonly unknown[]) => table(list, columnsOf(list));
       return {
         document: found,
-        text: table(alerts, columnsOf(alerts)),
-        exit: EXIT.negative,
+        text: (alerts.length === 0 ? "none" : rows(alerts)) +
+          (changes.length === 0 ? "" : `\n\nadministrative changes\n${rows(changes)}`),
+        exit: bad ? EXIT.negative : EXIT.ok,
       };
     }));
 

@@ -17,9 +17,17 @@ interface Findings {
   readonly open_policies: readonly string[];
   readonly disabled_triggers: readonly string[];
   readonly cron: { readonly health_check: boolean | null; readonly purge: boolean | null } | null;
+  /** Ids of erasures without a proof for more than ten minutes, at most 100. */
+  readonly unsigned_erasures: readonly string[];
 }
 
-const CHECKS = ["database.migrations", "database.objects", "database.privileges", "database.cron"];
+const CHECKS = [
+  ...["database.migrations", "database.objects", "database.privileges", "database.cron"],
+  "database.erasures",
+];
+
+/** Names that one line shows of many. */
+const SHOWN = 5;
 
 export async function checkDatabase(report: Report, target: Target): Promise<void> {
   const findings = await ask(report, target);
@@ -29,6 +37,7 @@ export async function checkDatabase(report: Report, target: Target): Promise<voi
     await checkObjects(report, findings);
     checkPrivileges(report, findings);
     checkCron(report, findings);
+    checkErasures(report, findings);
   }
   await checkExposure(report, target);
 }
@@ -134,6 +143,17 @@ function checkCron(report: Report, { cron }: Findings): void {
   ];
   if (missing.length === 0) report.pass(check, "the health check and the purge are scheduled");
   else report.warn(check, `no active job calls ${listed(missing)}`, next);
+}
+
+function checkErasures(report: Report, { unsigned_erasures: ids }: Findings): void {
+  const check = "database.erasures";
+  if (ids.length === 0) return report.pass(check, "each has its signed proof");
+  const more = ids.length > SHOWN ? [`${ids.length - SHOWN} more`] : [];
+  report.warn(
+    check,
+    `no signed proof yet: ${listed([...ids.slice(0, SHOWN), ...more])}`,
+    "let the scheduled health check be healthy: it signs them; if it is, its log says upkeep_failed",
+  );
 }
 
 /** The schema `kms` must be unknown to the Data API, whoever asks. */

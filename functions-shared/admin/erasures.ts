@@ -1,7 +1,7 @@
 /**
  * Erasing a person, with a proof. The database erases, counts and audits in one transaction; only then is
  * there something to sign, by a key that the database does not hold. Whatever comes between the two leaves
- * an erasure that is complete but for its proof, which any later call here adds.
+ * an erasure that is complete but for its proof, which any later call here adds, and every health check.
  */
 import { SuiteError } from "../errors.ts";
 import type { ProofKey, Proofs } from "../keys/proofs.ts";
@@ -48,6 +48,8 @@ export interface ErasureProof {
 }
 
 const MAX_SIGNED_AT_ONCE = 100;
+/** Of one `signPending`, whose work no request waits for: as many users as are deleted at a time. */
+const MAX_BATCHES = 10;
 
 const KIND = "erasure";
 
@@ -106,6 +108,25 @@ export class Erasures {
       const claims = key.verify(proof);
       return claims?.kind === KIND ? claims : undefined;
     }, signal);
+  }
+
+  /**
+   * Signs what is unsigned, such as erasures of users who were deleted elsewhere: the oldest thousand. When
+   * there is nothing, no key is asked for. How many.
+   *
+   * @throws {SuiteError} kms_*, database_unavailable.
+   */
+  async signPending(): Promise<number> {
+    let pending = await this.#store.unsigned(MAX_SIGNED_AT_ONCE);
+    if (pending.length === 0) return 0;
+    return await this.#proofs.withKey(async (key) => {
+      let signed = 0;
+      for (let batch = 0; batch < MAX_BATCHES && pending.length > 0; batch++) {
+        signed += (await this.#sign(key, pending)).length;
+        pending = await this.#store.unsigned(MAX_SIGNED_AT_ONCE);
+      }
+      return signed;
+    });
   }
 
   #sign(key: ProofKey, erasures: readonly Erasure[]): Promise<readonly StoredProof[]> {

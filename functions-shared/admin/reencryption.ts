@@ -47,6 +47,8 @@ export interface ReencryptionOptions extends RowCiphers {
   readonly branchKeyScopes: Readonly<Record<DataClass, BranchKeyScope>>;
   /** Takes work that no answer waits for. */
   readonly background: (work: Promise<unknown>) => void;
+  /** Told when such work fails, since no answer tells of it; must not throw. The job runs on. */
+  readonly failed: (actor: Actor, job: Job, error: unknown) => void;
   /** Default: 200 rows, 2 Mi characters, 60 s. */
   readonly limits?: ChunkLimits;
   /** Rows of one run, long messages counting for more. Default 2000, for the platform's CPU limit. */
@@ -64,7 +66,9 @@ export class Reencryption {
   async start(actor: Actor, options: JobOptions): Promise<Job> {
     const job = await this.#options.jobs.start(actor, REENCRYPT, options);
     if (job.status === "running") {
-      this.#options.background(this.#run(actor, job, this.#budget(DEFAULT_BUDGET_MS)));
+      const { background, failed } = this.#options;
+      const work = this.#run(actor, job, this.#budget(DEFAULT_BUDGET_MS));
+      background(work.catch((error) => failed(actor, job, error)));
     }
     return job;
   }

@@ -19,6 +19,7 @@ import { migrationStore } from "../database/migration.ts";
 import { settingsStore } from "../database/settings.ts";
 import type { Environment } from "../environment.ts";
 import { Proofs } from "../keys/proofs.ts";
+import { toSuiteError } from "../http/problem.ts";
 import type { SettingsSeal } from "../keys/settings-seal.ts";
 import type { Core } from "./core.ts";
 import { candidateKeys } from "./key-providers.ts";
@@ -82,6 +83,14 @@ export function adminUseCases(core: Core, settings: Settings) {
       jobs,
       store: reencryptionStore(rpc, () => core.cache.clear()),
       background: core.background,
+      failed: (actor, job, error) =>
+        core.log.log("error", "job_run_failed", {
+          function: actor.function,
+          request_id: actor.request_id,
+          job_id: job.id,
+          code: toSuiteError(error).code,
+          error,
+        }),
     }),
   };
 }

@@ -24,6 +24,7 @@ import { Payments } from "../payments/payments.ts";
 import { Records } from "../records/records.ts";
 import { Intake } from "../storage/intake.ts";
 import type { AuditLog } from "../telemetry/audit.ts";
+import type { Logger } from "../telemetry/log.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { keyProviders, limitsOf } from "./key-providers.ts";
 
@@ -52,6 +53,7 @@ export interface Core {
   readonly cipher: FieldCipher;
   /** Asks the key service itself, whatever the keyring of a class: no cached key hides an outage. */
   readonly direct: FieldCipher;
+  readonly log: Logger;
   readonly background: (work: Promise<unknown>) => void;
   hear(news: WorkerNews): void;
   /** Requests may still be under way: their keys are fetched anew, and none is kept. */
@@ -66,6 +68,7 @@ export function assembleCore(
   config: Config,
   base: Rpc,
   metrics: Metrics,
+  log: Logger,
   background: (work: Promise<unknown>) => void,
 ): Core {
   const forgetKeys = () => {
@@ -152,6 +155,7 @@ export function assembleCore(
     fingerprints,
     cipher,
     direct,
+    log,
     background,
     hear: branchKeyStore.hear,
     retire: () => {

@@ -1,6 +1,7 @@
 /** The branch key store, and what workers tell each other about regions, on the database's functions. */
 import type { BranchKeyRecord, BranchKeyRecords } from "../keys/branch-key-store.ts";
 import type { DeadRegion } from "../keys/key-provider.ts";
+import { currentRequestId } from "../telemetry/request.ts";
 import type { Rpc } from "./rpc.ts";
 
 export interface KeyNews {
@@ -44,7 +45,10 @@ export function branchKeyRecords(
       return [...record === null ? [] : [record], ...copy === undefined ? [] : [copy]];
     },
     create(records) {
-      return rpc("kms_branch_key_create", { p_records: JSON.stringify(records) });
+      return rpc("kms_branch_key_create", {
+        p_records: JSON.stringify(records),
+        p_request_id: currentRequestId() ?? null,
+      });
     },
     rotate(actor, records, expectedVersion) {
       return rpc("kms_branch_key_rotate", {

@@ -28,7 +28,7 @@ interface ClaimAnswer {
 export function legacyStore(rpc: Rpc): LegacyStore {
   return {
     putKey(actor, { keyId, id, sealed, fingerprint, source }) {
-      const { field: _, ...stored } = toStored(sealed);
+      const { field: _, kms_region: __, ...stored } = toStored(sealed);
       return rpc<{ outcome: "imported" | "existing" | "conflict"; key: LegacyKey }>(
         "kms_legacy_key_put",
         {

@@ -22,6 +22,8 @@ export interface StoredField {
   readonly kms_key_arn: string;
   readonly branch_key_id: string | null;
   readonly branch_key_version: string | null;
+  /** On the way there only, for the audit. */
+  readonly kms_region?: string;
 }
 
 export function intakeStore(rpc: Rpc): IntakeStore {
@@ -233,13 +235,16 @@ export function storedItem(item: PreparedItem): unknown {
   return "ciphertexts" in item ? { ...item, ciphertexts: item.ciphertexts.map(toStored) } : item;
 }
 
-/** A field's columns in `kms.ciphertexts`. */
-export function toStored({ field, message, keyId, branchKey }: EncryptedField): StoredField {
+/** A field's columns in `kms.ciphertexts`, and where its key was asked for. */
+export function toStored(
+  { field, message, keyId, region, branchKey }: EncryptedField,
+): StoredField {
   return {
     field,
     message,
     kms_key_arn: keyId,
     branch_key_id: branchKey?.id ?? null,
     branch_key_version: branchKey?.version ?? null,
+    ...region === undefined ? {} : { kms_region: region },
   };
 }

@@ -10,6 +10,7 @@ import {
   type HealthReport,
   type KeyReport,
 } from "../health/health.ts";
+import type { Upkeep } from "../health/upkeep.ts";
 import { type AppOptions, createApp, type Exchange, json } from "../http/app.ts";
 import { authenticate } from "../http/auth.ts";
 import { readQuery } from "../http/query.ts";
@@ -20,6 +21,7 @@ export interface HealthServices {
   readonly health: Health;
   /** False when stored settings cannot be used, and the environment alone counts. */
   readonly settingsValid: boolean;
+  readonly upkeep: Upkeep;
 }
 
 export function healthCheckApp(
@@ -52,6 +54,7 @@ async function check(exchange: Exchange<HealthServices>): Promise<Response> {
   const { config, services } = exchange;
   const report = await services.health.report();
   const healthy = report.healthy && services.settingsValid;
+  if (healthy) services.upkeep.due();
   const answer = body(healthy, {
     config: services.settingsValid
       ? { status: "pass" }

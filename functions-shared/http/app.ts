@@ -10,6 +10,7 @@ import { ConfigError } from "../environment.ts";
 import { type ErrorCode, SuiteError } from "../errors.ts";
 import type { Actor } from "../telemetry/audit.ts";
 import { type LogFields, Logger } from "../telemetry/log.ts";
+import { withRequestId } from "../telemetry/request.ts";
 import { serverTiming, timed, type Timings, withTimings } from "../telemetry/timing.ts";
 import { addressHash } from "./address.ts";
 import { actorOf, authenticate, type Caller } from "./auth.ts";
@@ -110,7 +111,7 @@ export function createApp<Services>(options: AppOptions<Services>): Hono<AppEnv>
     const started = performance.now();
     c.set("requestId", requestId);
     c.set("log", {});
-    await next();
+    await withRequestId(requestId, next);
     c.header("x-request-id", requestId);
     c.header("cache-control", "no-store");
     for (const [name, value] of Object.entries(c.get("limitHeaders") ?? {})) c.header(name, value);

@@ -23,7 +23,7 @@ import {
   versionOf,
 } from "./branch-key-record.ts";
 import { FailingProviders } from "./failing-providers.ts";
-import type { KeyProvider } from "./key-provider.ts";
+import type { KeyProvider, UnwrappedKey } from "./key-provider.ts";
 
 export { type BranchKeyRecord, KEY_STORE_NAME } from "./branch-key-record.ts";
 
@@ -50,6 +50,8 @@ export interface BranchKeyRecords {
 /** A branch key in the clear, and which wrapping key it came from. */
 export interface UnwrappedBranchKey extends BranchKeyMaterial {
   readonly wrappingKeyId: string;
+  /** Where it was unwrapped; undefined when the provider has no regions. */
+  readonly region?: string | undefined;
 }
 
 export class BranchKeyStore {
@@ -123,7 +125,7 @@ export class BranchKeyStore {
   async beacon(id: string, dataClass: DataClass, signal?: AbortSignal): Promise<Uint8Array> {
     let records = await this.#records.get(id, BEACON_TYPE);
     if (records.length === 0) records = [(await this.#create(id, dataClass)).beacon];
-    return (await this.#unwrap(records, id, BEACON_TYPE, dataClass, signal)).key;
+    return (await this.#unwrap(records, id, BEACON_TYPE, dataClass, signal)).plaintext;
   }
 
   /**
@@ -168,11 +170,11 @@ export class BranchKeyStore {
     const { enc: _, ...attributes } = record;
     const keyId = await to.wrappingKeyId(dataClass);
     const copied = { ...attributes, "kms-arn": keyId };
-    const key = await reader.unwrapKey(kmsArn, wrapped, context);
+    const { plaintext: key } = await reader.unwrapKey(kmsArn, wrapped, context);
     let opened: Uint8Array | undefined;
     try {
       const rewrapped = await to.wrapKey(keyId, key, kmsContext(copied));
-      opened = await to.unwrapKey(keyId, rewrapped, kmsContext(copied));
+      opened = (await to.unwrapKey(keyId, rewrapped, kmsContext(copied))).plaintext;
       if (!equalBytes(key, opened)) throw new SuiteError("decryption_failed");
       return { ...copied, enc: encodeMessage(rewrapped) };
     } finally {
@@ -184,8 +186,8 @@ export class BranchKeyStore {
   /** Resolves when the record, one of this store, opens by its provider. @throws {SuiteError} as `copy`. */
   async confirm(record: BranchKeyRecord): Promise<void> {
     const { "branch-key-id": id = "", type = "" } = record;
-    const sealed = this.#sealed(record, id, type, dataClassOf(id));
-    (await sealed.reader.unwrapKey(sealed.kmsArn, sealed.wrapped, sealed.context)).fill(0);
+    const { reader, kmsArn, wrapped, context } = this.#sealed(record, id, type, dataClassOf(id));
+    (await reader.unwrapKey(kmsArn, wrapped, context)).plaintext.fill(0);
   }
 
   #create(id: string, dataClass: DataClass): ReturnType<BranchKeyRecords["create"]> {
@@ -253,12 +255,13 @@ export class BranchKeyStore {
     dataClass: DataClass,
     signal: AbortSignal | undefined,
   ): Promise<UnwrappedBranchKey> {
-    const { key, record } = await this.#unwrap(records, id, type, dataClass, signal);
+    const { plaintext, region, record } = await this.#unwrap(records, id, type, dataClass, signal);
     return {
-      branchKey: key,
+      branchKey: plaintext,
       branchKeyId: id,
       version: versionOf(record),
       wrappingKeyId: record["kms-arn"] ?? "",
+      region,
     };
   }
 
@@ -268,12 +271,12 @@ export class BranchKeyStore {
     type: string,
     dataClass: DataClass,
     signal: AbortSignal | undefined,
-  ): Promise<{ readonly key: Uint8Array; readonly record: BranchKeyRecord }> {
+  ): Promise<UnwrappedKey & { readonly record: BranchKeyRecord }> {
     return await this.#first(
       records,
       (record) => ({ ...this.#sealed(record, id, type, dataClass), record }),
       async ({ reader, kmsArn, wrapped, context, record }, limit) => {
-        return { key: await reader.unwrapKey(kmsArn, wrapped, context, limit), record };
+        return { ...await reader.unwrapKey(kmsArn, wrapped, context, limit), record };
       },
       signal,
     );

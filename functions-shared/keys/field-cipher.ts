@@ -38,6 +38,8 @@ export interface EncryptedField {
   readonly message: string;
   /** Which wrapping key, for the audit and for finding rows to re-encrypt. */
   readonly keyId: string;
+  /** As in `GeneratedDataKey`, for the audit alone: it is not stored with the field. */
+  readonly region?: string | undefined;
   /** Which branch key, unless the wrapping key wrapped the data key itself. */
   readonly branchKey?: { readonly id: string; readonly version: string };
 }
@@ -95,6 +97,7 @@ export class FieldCipher {
         field: identity.field,
         message: encodeMessage(message),
         keyId: dataKey.keyId,
+        region: dataKey.region,
         ...dataKey.branchKey === undefined ? {} : { branchKey: dataKey.branchKey },
       };
     } finally {

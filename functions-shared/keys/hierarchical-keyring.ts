@@ -52,6 +52,7 @@ export class HierarchicalKeyring implements Keyring {
           plaintext,
           encrypted: wrapDataKeyHierarchical(branchKey, plaintext, context),
           keyId: branchKey.wrappingKeyId,
+          region: branchKey.region,
           branchKey: { id, version: branchKey.version },
         };
       },
@@ -90,6 +91,7 @@ export class HierarchicalKeyring implements Keyring {
         (branchKey) => ({
           plaintext: unwrapDataKeyHierarchical(branchKey, encrypted, context),
           keyId: branchKey.wrappingKeyId,
+          region: branchKey.region,
           branchKey: { id, version },
         }),
         signal,

@@ -52,6 +52,13 @@ export interface KeyMetadata extends KeyDescription {
   readonly rotation: KeyRotation;
 }
 
+export interface UnwrappedKey {
+  /** 32 bytes; whoever receives it zeroes it after use. */
+  readonly plaintext: Uint8Array;
+  /** The one that was called; undefined when the provider has none. */
+  readonly region?: string | undefined;
+}
+
 /**
  * Holds the wrapping keys of all classes: AWS KMS, Google Cloud KMS, Vault's Transit engine, or keys
  * derived from the environment.
@@ -85,7 +92,7 @@ export interface KeyProvider extends Keyring {
     wrapped: Uint8Array,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array>;
+  ): Promise<UnwrappedKey>;
 
   describe(dataClass: DataClass): Promise<KeyDescription>;
   metadata(dataClass: DataClass): Promise<KeyMetadata>;

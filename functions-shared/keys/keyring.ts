@@ -8,6 +8,11 @@ export interface GeneratedDataKey {
   readonly encrypted: EncryptedDataKey;
   /** The wrapping key at the root: a KMS key ARN, or the provider's own name for it. */
   readonly keyId: string;
+  /**
+   * Where the key service was asked: for this data key, or for the branch key when it came into the cache.
+   * Undefined when the provider has no regions.
+   */
+  readonly region?: string | undefined;
   /** The branch key between the two, when there is one. */
   readonly branchKey?: { readonly id: string; readonly version: string };
 }
@@ -16,6 +21,8 @@ export interface GeneratedDataKey {
 export interface OpeningKeys {
   /** As in `GeneratedDataKey`; the branch key's present wrapping key, which a migration may change. */
   readonly keyId: string;
+  /** As in `GeneratedDataKey`. */
+  readonly region?: string | undefined;
   readonly branchKey?: { readonly id: string; readonly version: string };
 }
 
@@ -44,7 +51,7 @@ export interface Keyring {
     context: EncryptionContext,
     signal?: AbortSignal,
   ): Promise<Uint8Array>;
-  /** As `decryptDataKey`, where what opens a message is not settled when it is stored. */
+  /** As `decryptDataKey`, where what opens a message, or where, is not settled when it is stored. */
   openDataKey?(
     encrypted: EncryptedDataKey,
     context: EncryptionContext,

@@ -55,6 +55,7 @@ export async function auditedReveals(
       return {
         ...entry,
         ...keys === undefined ? {} : { kms_key_arn: keys.keyId },
+        ...keys?.region === undefined ? {} : { kms_region: keys.region },
         ...keys?.branchKey === undefined ? {} : {
           branch_key_id: keys.branchKey.id,
           branch_key_version: keys.branchKey.version,

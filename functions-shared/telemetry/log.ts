@@ -19,6 +19,7 @@ export interface LogFields {
   readonly region?: string;
   readonly operation?: string;
   readonly count?: number;
+  readonly job_id?: string;
   /** Name of a metric. */
   readonly metric?: string;
   readonly value?: number;
@@ -41,6 +42,7 @@ const ALLOWED: readonly (keyof LogFields)[] = [
   "region",
   "operation",
   "count",
+  "job_id",
   "metric",
   "value",
   "success",

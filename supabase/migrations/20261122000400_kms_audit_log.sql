@@ -78,7 +78,8 @@ comment on column kms.audit_log.record_id is 'The record.';
 comment on column kms.audit_log.owner_id is 'Whose record it is.';
 comment on column kms.audit_log.purpose is 'Why a card was revealed, in the caller''s words.';
 comment on column kms.audit_log.kms_key_arn is 'KMS key involved.';
-comment on column kms.audit_log.kms_region is 'Region of that key, or the region called.';
+comment on column kms.audit_log.kms_region is 'Region called for the key: for a message''s, or, in hierarchical mode, when the worker last fetched the '
+  'branch key; where none was called, or nobody told, the one that the ARN names.';
 comment on column kms.audit_log.branch_key_id is 'Branch key involved.';
 comment on column kms.audit_log.branch_key_version is 'Its version.';
 

@@ -217,6 +217,15 @@ as $$
 $$;
 comment on function kms.iso_time(timestamptz) is 'ISO 8601, UTC, milliseconds, Z.';
 
+create function kms.iso_milliseconds(p_time text) returns text
+language sql immutable set search_path = ''
+as $$
+  select regexp_replace(p_time, '([.][0-9]{3})[0-9]*Z$', '\1Z')
+$$;
+comment on function kms.iso_milliseconds(text) is
+  'The form of kms.iso_time for a time that is kept as text with more digits, such as a branch key '
+  'record''s; text that is no such time stays what it is.';
+
 create function kms.make_cursor(p_time timestamptz, p_id uuid) returns text
 language sql stable set search_path = ''
 as $$
@@ -249,6 +258,25 @@ end
 $$;
 comment on function kms.read_cursor(text) is
   'The position a cursor stands for, the very beginning for null; otherwise 22023.';
+
+create function kms.page_row(p_item jsonb, p_time timestamptz, p_id uuid) returns jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object('item', p_item, 'cursor', kms.make_cursor(p_time, p_id))
+$$;
+comment on function kms.page_row(jsonb, timestamptz, uuid) is 'One of the rows that kms.page takes.';
+
+create function kms.page(p_name text, p_limit integer, p_rows jsonb[]) returns jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object(
+    p_name, jsonb_path_query_array(to_jsonb(p_rows[:p_limit]), '$[*].item'),
+    'next', case when cardinality(p_rows) > p_limit then p_rows[p_limit] ->> 'cursor' end
+  )
+$$;
+comment on function kms.page(text, integer, jsonb[]) is
+  'A page as the functions answer it, {<name>: [...], "next"}: of one row more than it may have, which '
+  'only tells that there is another page.';
 
 -- ── Rows as JSON ───────────────────────────────────────────────────────────────────────────────
 create function kms.payment_method_json(p_row public.payment_methods) returns jsonb

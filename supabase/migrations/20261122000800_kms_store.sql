@@ -48,7 +48,7 @@ begin
   loop
     v_path := format('%s[%s]', p_path, cardinality(v_seen));
     perform kms.check_object(v_item, v_path,
-      array['field', 'message', 'kms_key_arn', 'branch_key_id', 'branch_key_version']);
+      array['field', 'message', 'kms_key_arn', 'kms_region', 'branch_key_id', 'branch_key_version']);
     v_field := kms.read_text(v_item, 'field', v_path, '', true);
     if v_field <> all (p_allowed) or v_field = any (v_seen) then
       perform kms.refuse(v_path || '.field is not one to store here, or is given twice');
@@ -76,19 +76,50 @@ begin
 end
 $$;
 comment on function kms.put_ciphertexts(text, uuid, uuid, text, jsonb, text, text[], text) is
-  'Writes a row''s messages, each field once and only those allowed, over what was there.';
+  'Writes a row''s messages, each field once and only those allowed, over what was there. Their '
+  'kms_region is for the audit alone.';
 
 create function kms.audit_keys(p_ciphertexts jsonb) returns jsonb
 language sql stable set search_path = ''
 as $$
   select jsonb_build_object(
     'kms_key_arn', p_ciphertexts -> 0 ->> 'kms_key_arn',
+    'kms_region', p_ciphertexts -> 0 ->> 'kms_region',
     'branch_key_id', p_ciphertexts -> 0 ->> 'branch_key_id',
     'branch_key_version', p_ciphertexts -> 0 ->> 'branch_key_version'
   )
 $$;
 comment on function kms.audit_keys(jsonb) is
-  'The keys of a row''s messages for its audit entry; one request encrypts a row under one key.';
+  'The keys of a row''s messages for its audit entry, and the region that was asked for them; one request '
+  'encrypts a row under one key.';
+
+create function kms.destroy_ciphertexts(p_table_name text, p_record_id uuid, p_fields text[])
+returns jsonb
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  v_keys jsonb;
+begin
+  with gone as (
+    delete from kms.ciphertexts
+    where table_name = p_table_name and record_id = p_record_id and field = any (p_fields)
+    returning field, kms_key_arn, branch_key_id, branch_key_version
+  )
+  select jsonb_build_object(
+    -- As a reveal has it: what wraps the branch key now, which a change of the provider changes.
+    'kms_key_arn', coalesce((
+      select k.record ->> 'kms-arn' from kms.branch_keys as k
+      where (k.branch_key_id, k.version) = (g.branch_key_id, g.branch_key_version)
+    ), g.kms_key_arn),
+    'branch_key_id', g.branch_key_id, 'branch_key_version', g.branch_key_version
+  ) into v_keys
+  from gone as g order by array_position(p_fields, g.field) limit 1;
+  return coalesce(v_keys, '{}');
+end
+$$;
+comment on function kms.destroy_ciphertexts(text, uuid, text[]) is
+  'Deletes those of a row''s messages; the keys of the first of them, in the order given, for its audit '
+  'entry, or {} when there was none.';
 
 -- ── Items ──────────────────────────────────────────────────────────────────────────────────────
 create function kms.store_payment_method(

@@ -9,26 +9,15 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row public.payment_methods;
-  v_last public.payment_methods;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from public.payment_methods
+  return kms.page('payment_methods', p_limit, array(
+    select kms.page_row(kms.payment_method_json(p), p.created_at, p.id)
+    from public.payment_methods as p
     where user_id = p_owner_id and (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || kms.payment_method_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('payment_methods', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_payment_methods_list(uuid, integer, text) is
@@ -70,6 +59,7 @@ declare
   v_exp_year integer := kms.read_integer(v_patch, 'exp_year', 'p_patch', 2020, 2099, false);
   v_nickname text := kms.read_free_text(v_patch, 'nickname', 'p_patch', 100, false);
   v_clear jsonb;
+  v_keys jsonb;
   v_row public.payment_methods;
 begin
   perform kms.check_object(v_patch, 'p_patch', array['exp_month', 'exp_year', 'nickname', 'clear']);
@@ -95,14 +85,14 @@ begin
     return null;
   end if;
 
-  delete from kms.ciphertexts
-  where table_name = 'payment_methods' and record_id = p_id and v_clear ? field;
+  v_keys := kms.destroy_ciphertexts(
+    'payment_methods', p_id, array(select jsonb_array_elements_text(v_clear)));
   perform kms.put_ciphertexts(
     'payment_methods', p_id, p_owner_id, 'payment', v_ciphertexts, 'p_ciphertexts', v_optional, null
   );
   perform kms.audit_append(v_actor, jsonb_build_array(
     kms.payment_method_entry('payment_method.update', p_owner_id, p_id)
-    || kms.audit_keys(v_ciphertexts)
+    || case when v_ciphertexts = '[]' then v_keys else kms.audit_keys(v_ciphertexts) end
   ));
   return kms.payment_method_json(v_row);
 end
@@ -145,17 +135,21 @@ language plpgsql volatile security definer set search_path = ''
 as $$
 declare
   v_actor jsonb := kms.parse_actor(p_actor);
+  v_keys jsonb;
 begin
   if p_owner_id is null then
     return false;
   end if;
   perform kms.lock_owner(p_owner_id);
-  delete from public.payment_methods where id = p_id and user_id = p_owner_id;
+  perform from public.payment_methods where id = p_id and user_id = p_owner_id for update;
   if not found then
     return false;
   end if;
+  v_keys := kms.destroy_ciphertexts(
+    'payment_methods', p_id, array['number', 'cardholder_name', 'billing_address']);
+  delete from public.payment_methods where id = p_id and user_id = p_owner_id;
   perform kms.audit_append(v_actor, jsonb_build_array(
-    kms.payment_method_entry('payment_method.delete', p_owner_id, p_id)
+    kms.payment_method_entry('payment_method.delete', p_owner_id, p_id) || v_keys
   ));
   return true;
 end

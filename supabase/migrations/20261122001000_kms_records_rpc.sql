@@ -10,30 +10,19 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row public.encrypted_records;
-  v_last public.encrypted_records;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   if p_data_class not in ('pii', 'general') then
     perform kms.refuse('p_data_class must be pii, general or null');
   end if;
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from public.encrypted_records
+  return kms.page('records', p_limit, array(
+    select kms.page_row(kms.encrypted_record_json(r), r.created_at, r.id)
+    from public.encrypted_records as r
     where user_id = p_owner_id and (created_at, id) < (v_time, v_id)
       and (p_data_class is null or data_class = p_data_class)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || kms.encrypted_record_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('records', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_records_list(uuid, text, integer, text) is
@@ -55,16 +44,19 @@ as $$
 declare
   v_actor jsonb := kms.parse_actor(p_actor);
   v_data_class text;
+  v_keys jsonb;
 begin
-  delete from public.encrypted_records where id = p_id and user_id = p_owner_id
-  returning data_class into v_data_class;
+  select data_class into v_data_class from public.encrypted_records
+  where id = p_id and user_id = p_owner_id for update;
   if not found then
     return false;
   end if;
+  v_keys := kms.destroy_ciphertexts('encrypted_records', p_id, array['data']);
+  delete from public.encrypted_records where id = p_id and user_id = p_owner_id;
   perform kms.audit_append(v_actor, jsonb_build_array(jsonb_build_object(
     'action', 'record.delete', 'outcome', 'success', 'data_class', v_data_class,
     'table_name', 'encrypted_records', 'record_id', p_id, 'owner_id', p_owner_id
-  )));
+  ) || v_keys));
   return true;
 end
 $$;

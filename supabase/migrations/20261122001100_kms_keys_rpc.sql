@@ -154,7 +154,8 @@ comment on function public.kms_branch_key_get(text, text) is
   'kms.worker_news(): {"record"[, "copy" (the same key under another provider)], "epoch", '
   '"dead_regions"}. For service_role.';
 
-create function public.kms_branch_key_create(p_records text) returns jsonb
+create function public.kms_branch_key_create(p_records text, p_request_id uuid default null)
+returns jsonb
 language plpgsql volatile security definer set search_path = ''
 as $$
 declare
@@ -169,8 +170,8 @@ begin
     -- Whoever's request came first has asked for no key: the store makes it.
     perform kms.audit_append(
       jsonb_build_object(
-        'actor_type', 'system', 'actor_id', 'branch_key_store', 'request_id', gen_random_uuid(),
-        'function', 'keys'
+        'actor_type', 'system', 'actor_id', 'branch_key_store',
+        'request_id', coalesce(p_request_id, gen_random_uuid()), 'function', 'keys'
       ),
       jsonb_build_array(kms.branch_key_entry(
         'branch_key.create', kms.branch_key_record(v_id, 'branch:ACTIVE')))
@@ -182,9 +183,10 @@ begin
   );
 end
 $$;
-comment on function public.kms_branch_key_create(text) is
+comment on function public.kms_branch_key_create(text, uuid) is
   'Stores the three records of a new branch key, all or, if the branch key exists, none: {"active", '
-  '"beacon"} as they then stand. Audited as the system''s when they are stored. For service_role.';
+  '"beacon"} as they then stand. Audited as the system''s when they are stored, by the id of the request '
+  'that was the first to need the key, or a new one. For service_role.';
 
 create function public.kms_branch_key_rotate(
   p_actor text, p_records text, p_expected_version text
@@ -305,7 +307,7 @@ comment on function public.kms_canary_put(text, text, text, text, text) is
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;
 revoke all on function
   public.kms_branch_key_get(text, text),
-  public.kms_branch_key_create(text),
+  public.kms_branch_key_create(text, uuid),
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),
@@ -313,7 +315,7 @@ revoke all on function
 from public, anon, authenticated;
 grant execute on function
   public.kms_branch_key_get(text, text),
-  public.kms_branch_key_create(text),
+  public.kms_branch_key_create(text, uuid),
   public.kms_branch_key_rotate(text, text, text),
   public.kms_region_report(text, integer),
   public.kms_canary_get(text),

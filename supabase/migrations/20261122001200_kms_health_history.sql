@@ -125,30 +125,20 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.health_history;
-  v_last kms.health_history;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from kms.health_history
+  return kms.page('health_history', p_limit, array(
+    select kms.page_row(
+      jsonb_build_object(
+        'id', h.id, 'checked_at', kms.iso_time(h.checked_at), 'status', h.status,
+        'checks', h.checks, 'regions', h.regions, 'latency_ms', h.latency_ms,
+        'worker_region', h.worker_region, 'function', h.function_name
+      ), h.checked_at, h.id)
+    from kms.health_history as h
     where (checked_at, id) < (v_time, v_id)
     order by checked_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.checked_at, v_last.id);
-    else
-      v_rows := v_rows || jsonb_build_object(
-        'id', v_row.id, 'checked_at', kms.iso_time(v_row.checked_at), 'status', v_row.status,
-        'checks', v_row.checks, 'regions', v_row.regions, 'latency_ms', v_row.latency_ms,
-        'worker_region', v_row.worker_region, 'function', v_row.function_name
-      );
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('health_history', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_health_history(integer, text) is

@@ -67,7 +67,7 @@ as $$
     'name', 'rotation_overdue', 'severity', 'warning', 'subject', p_data_class,
     'numbers', jsonb_build_object(
       'branch_keys', count(*), 'cryptoperiod_days', p_days),
-    'first_at', min(record ->> 'create-time')
+    'first_at', kms.iso_milliseconds(min(record ->> 'create-time'))
   )
   from kms.branch_keys
   where type = 'branch:ACTIVE' and split_part(branch_key_id, ':', 1) = p_data_class
@@ -78,6 +78,28 @@ as $$
 $$;
 comment on function kms.rotation_alert(text, integer) is
   'Branch keys of a class whose active version is older than its cryptoperiod; first_at is the oldest.';
+
+create function kms.administrative_changes(p_since timestamptz) returns setof jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object(
+    'action', action, 'actor_type', actor_type, 'actor_id', actor_id, 'count', count(*),
+    'first_at', kms.iso_time(min(occurred_at)), 'last_at', kms.iso_time(max(occurred_at))
+  )
+  from kms.audit_log
+  where action = any (array[
+      'config.update', 'config.rollback', 'provider.prepare', 'provider.switch', 'provider.swap',
+      'provider.back', 'provider.finish', 'provider.end', 'branch_key.retire', 'legacy_key.destroy',
+      'user.erase', 'audit.prune'
+    ])
+    and chain_day >= (p_since at time zone 'UTC')::date and occurred_at >= p_since
+    and outcome = 'success'
+  group by action, actor_type, actor_id
+  order by max(occurred_at) desc, action, actor_type, actor_id limit 100
+$$;
+comment on function kms.administrative_changes(timestamptz) is
+  'Who changed what the suite runs on, or destroyed something for good, and how often, the last one '
+  'first: no alert, for such changes are planned, but whoever planned none wants to know.';
 
 -- ── RPC ────────────────────────────────────────────────────────────────────────────────────────
 create function public.kms_audit_alerts(
@@ -110,14 +132,23 @@ begin
       c.data_class,
       kms.read_integer(v_periods, c.data_class, 'p_cryptoperiods', 1, 36500, true)
     ) as k (alert)
+    union all
+    select 4, e.* from kms.erasure_alerts() with ordinality as e (alert, n)
   ) as a;
-  return jsonb_build_object('since', kms.iso_time(v_since), 'alerts', v_alerts);
+  return jsonb_build_object(
+    'since', kms.iso_time(v_since), 'alerts', v_alerts,
+    'changes', (
+      select coalesce(jsonb_agg(c.change order by c.n), '[]')
+      from kms.administrative_changes(v_since) with ordinality as c (change, n)
+    )
+  );
 end
 $$;
 comment on function public.kms_audit_alerts(integer, integer, integer, text) is
-  'What of the last 1 to 168 hours, and of the active branch keys'' ages against {"payment", "pii", '
-  '"general"} (days), somebody should look at: {"since", "alerts": [{"name", "severity", "subject", '
-  '"numbers", "first_at"}]}. Not audited here. For service_role.';
+  'What of the last 1 to 168 hours, of the active branch keys'' ages against {"payment", "pii", '
+  '"general"} (days), and of erasures without a proof, somebody should look at, and who changed what: '
+  '{"since", "alerts": [{"name", "severity", "subject", "numbers", "first_at"}], "changes": [{"action", '
+  '"actor_type", "actor_id", "count", "first_at", "last_at"}]}. Not audited here. For service_role.';
 
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;

@@ -56,6 +56,8 @@ create index jobs_newest_first on kms.jobs (created_at desc, id desc);
 comment on index kms.jobs_newest_first is 'The order of the list.';
 create index jobs_running on kms.jobs (kind, created_at) where status = 'running';
 comment on index kms.jobs_running is 'What workers look for, and what must not overlap.';
+create index jobs_by_end on kms.jobs (finished_at) where finished_at is not null;
+comment on index kms.jobs_by_end is 'Serves the purge.';
 
 alter table kms.jobs enable row level security;
 
@@ -88,8 +90,8 @@ create table kms.job_chunks (
 );
 
 comment on table kms.job_chunks is
-  'Ranges of rows as they were handed out: to whom, and what came of it. Kept, since the audit names '
-  'chunks and not each of their rows.';
+  'Ranges of rows as they were handed out: to whom, and what came of it. Kept as long as their job, since '
+  'the audit names chunks and not each of their rows.';
 comment on column kms.job_chunks.id is 'The chunk.';
 comment on column kms.job_chunks.job_id is 'Its job.';
 comment on column kms.job_chunks.pass is 'The job''s pass.';
@@ -112,7 +114,7 @@ comment on column kms.job_chunks.finished_at is 'When its results were stored.';
 create index job_chunks_open on kms.job_chunks (job_id, lease_expires_at) where finished_at is null;
 comment on index kms.job_chunks_open is 'Leases that ran out, and whether a pass is over.';
 create index job_chunks_by_job on kms.job_chunks (job_id);
-comment on index kms.job_chunks_by_job is 'Serves the cascade.';
+comment on index kms.job_chunks_by_job is 'Serves the purge and the cascade.';
 
 alter table kms.job_chunks enable row level security;
 

@@ -163,25 +163,14 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.jobs;
-  v_last kms.jobs;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from kms.jobs where (created_at, id) < (v_time, v_id)
+  return kms.page('jobs', p_limit, array(
+    select kms.page_row(kms.job_json(j), j.created_at, j.id)
+    from kms.jobs as j where (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || kms.job_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('jobs', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_jobs_list(integer, text) is
@@ -194,32 +183,22 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.job_failures;
-  v_last kms.job_failures;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   select * into v_time, v_id from kms.read_cursor(p_before);
   if not exists (select from kms.jobs where id = p_job_id) then
     return null;
   end if;
-  for v_row in
-    select * from kms.job_failures where job_id = p_job_id and (created_at, id) < (v_time, v_id)
+  return kms.page('failures', p_limit, array(
+    select kms.page_row(
+      jsonb_build_object(
+        'table', f.table_name, 'record_id', f.record_id, 'field', f.field,
+        'data_class', f.data_class, 'error_code', f.error_code,
+        'created_at', kms.iso_time(f.created_at)
+      ), f.created_at, f.id)
+    from kms.job_failures as f where job_id = p_job_id and (created_at, id) < (v_time, v_id)
     order by created_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.created_at, v_last.id);
-    else
-      v_rows := v_rows || jsonb_build_object(
-        'table', v_row.table_name, 'record_id', v_row.record_id, 'field', v_row.field,
-        'data_class', v_row.data_class, 'error_code', v_row.error_code,
-        'created_at', kms.iso_time(v_row.created_at)
-      );
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('failures', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_job_failures(uuid, integer, text) is
@@ -239,6 +218,63 @@ $$;
 comment on function public.kms_job_release(uuid, uuid) is
   'Gives a chunk back undone, so that nobody need wait for its lease to run out: true if this token '
   'still held it. For service_role.';
+
+-- ── Purge ──────────────────────────────────────────────────────────────────────────────────────
+create function kms.job_is_superseded(p_job kms.jobs) returns boolean
+language sql stable set search_path = ''
+as $$
+  select not exists (
+    select from unnest(array['payment', 'pii', 'general']) as c (data_class)
+    where exists (
+      select from kms.job_failures as f
+      where f.job_id = p_job.id and f.data_class = c.data_class
+    ) and p_job.created_at >= coalesce((
+      select later.created_at from kms.jobs as later
+      where later.kind = p_job.kind and later.status = 'completed' and not later.dry_run
+        and coalesce(later.data_class, c.data_class) = c.data_class
+      order by later.created_at desc, later.id desc limit 1
+    ), '-infinity')
+  )
+$$;
+comment on function kms.job_is_superseded(kms.jobs) is
+  'Whether nothing is to be learnt from a job''s failures any more: it had none, or a later one went '
+  'through the same classes to the end, and what still fails is listed there.';
+
+create function kms.purge_jobs(p_days integer) returns bigint
+language plpgsql volatile set search_path = ''
+as $$
+declare
+  v_ids uuid[];
+  v_count bigint;
+begin
+  -- As the audit: chunks say which rows its entries are about.
+  if p_days is null or p_days not between 90 and 36500 then
+    perform kms.refuse('p_job_days must be 90 to 36500');
+  end if;
+  v_ids := array(
+    select j.id from kms.jobs as j
+    where j.finished_at < clock_timestamp() - make_interval(days => p_days)
+      and kms.job_is_superseded(j)
+    order by j.finished_at limit 100
+  );
+  delete from kms.job_chunks where ctid = any (array(
+    select ctid from kms.job_chunks where job_id = any (v_ids) limit 10000 for update skip locked
+  ));
+  delete from kms.job_failures where ctid = any (array(
+    select ctid from kms.job_failures where job_id = any (v_ids) limit 10000 for update skip locked
+  ));
+  delete from kms.jobs as j
+  where j.id = any (v_ids)
+    and not exists (select from kms.job_chunks where job_id = j.id)
+    and not exists (select from kms.job_failures where job_id = j.id);
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$$;
+comment on function kms.purge_jobs(integer) is
+  'Deletes jobs that ended so many days ago, 90 to 36500, with their chunks and failures, up to 100 jobs '
+  'and 10,000 of each a call; how many jobs. One that runs stays, and one with failures until '
+  'kms.job_is_superseded.';
 
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;

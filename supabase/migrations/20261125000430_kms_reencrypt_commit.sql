@@ -60,7 +60,7 @@ begin
   end if;
   p_path := p_path || '.ciphertext';
   perform kms.check_object(v_new, p_path,
-    array['field', 'message', 'kms_key_arn', 'branch_key_id', 'branch_key_version']);
+    array['field', 'message', 'kms_key_arn', 'kms_region', 'branch_key_id', 'branch_key_version']);
   update kms.ciphertexts
   set message = kms.read_text(v_new, 'message', p_path, '', true, 131072),
     kms_key_arn = kms.read_text(v_new, 'kms_key_arn', p_path, '', false, 2048),

@@ -339,29 +339,18 @@ as $$
 declare
   v_time timestamptz;
   v_id uuid;
-  v_row kms.legacy_rows;
-  v_last kms.legacy_rows;
-  v_rows jsonb[] := array[]::jsonb[];
-  v_next text;
 begin
   perform kms.check_limit(p_limit);
   if p_status not in ('pending', 'failed', 'imported') then
     perform kms.refuse('p_status must be pending, failed, imported or null');
   end if;
   select * into v_time, v_id from kms.read_cursor(p_before);
-  for v_row in
-    select * from kms.legacy_rows
+  return kms.page('rows', p_limit, array(
+    select kms.page_row(kms.legacy_row_json(r), r.staged_at, r.id)
+    from kms.legacy_rows as r
     where (staged_at, id) < (v_time, v_id) and (p_status is null or status = p_status)
     order by staged_at desc, id desc limit p_limit + 1
-  loop
-    if cardinality(v_rows) = p_limit then
-      v_next := kms.make_cursor(v_last.staged_at, v_last.id);
-    else
-      v_rows := v_rows || kms.legacy_row_json(v_row);
-      v_last := v_row;
-    end if;
-  end loop;
-  return jsonb_build_object('rows', to_jsonb(v_rows), 'next', v_next);
+  ));
 end
 $$;
 comment on function public.kms_legacy_rows_list(text, integer, text) is

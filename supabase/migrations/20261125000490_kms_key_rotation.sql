@@ -7,14 +7,14 @@ language sql stable security definer set search_path = ''
 as $$
   select jsonb_build_object(
     'version', regexp_replace(a.record ->> 'version', '^branch:version:', ''),
-    'created_at', a.record ->> 'create-time',
+    'created_at', kms.iso_milliseconds(a.record ->> 'create-time'),
     'versions', (
       select count(*) from kms.branch_keys as v
       where v.branch_key_id = p_branch_key_id and v.version is not null
     ),
     'old_versions', coalesce((
       select jsonb_agg(jsonb_build_object(
-        'version', o.version, 'created_at', o.created_at, 'in_use', exists (
+        'version', o.version, 'created_at', kms.iso_milliseconds(o.created_at), 'in_use', exists (
           select from kms.ciphertexts as c
           where c.branch_key_id = p_branch_key_id and c.branch_key_version = o.version
         ) or exists (

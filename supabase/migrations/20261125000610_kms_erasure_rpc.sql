@@ -110,6 +110,24 @@ comment on function public.kms_erasures_sign(text) is
   'Adds proofs, 1 to 100 of [{"id", "proof"}], to erasures that have none: {"proofs": [...]} of these '
   'erasures as they then stand, the first one always. For service_role.';
 
+-- ── Watching ───────────────────────────────────────────────────────────────────────────────────
+create function kms.erasure_alerts() returns setof jsonb
+language sql stable set search_path = ''
+as $$
+  select jsonb_build_object(
+    'name', 'erasure_unsigned', 'severity', 'warning', 'subject', e.id,
+    'numbers', jsonb_build_object(
+      'minutes', floor(extract(epoch from now() - e.erased_at) / 60)::bigint, 'threshold', 10),
+    'first_at', kms.iso_time(e.erased_at)
+  )
+  from kms.erasures as e
+  where e.proof is null and e.erased_at < now() - interval '10 minutes'
+  order by e.erased_at, e.id limit 100
+$$;
+comment on function kms.erasure_alerts() is
+  'Erasures without a proof for more than ten minutes, the oldest hundred: two health checks on the '
+  'schedule of the deployment guide should have signed them.';
+
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;
 revoke all on function

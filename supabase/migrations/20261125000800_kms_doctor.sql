@@ -1,5 +1,5 @@
 -- What the operator's `doctor` asks of the database: what is there, and what is open that should not
--- be. Names and versions only; no row of any table is read.
+-- be. Names and versions, and ids of erasures without a proof; nothing else of any row is read.
 
 -- ── The suite's objects ────────────────────────────────────────────────────────────────────────
 create function kms.doctor_tables() returns table (oid oid, name text, schema_name name)
@@ -143,14 +143,17 @@ as $$
       select coalesce(jsonb_agg(format('%s on %s', g.tgname, t.name) order by g.tgname), '[]')
       from pg_catalog.pg_trigger g join kms.doctor_tables() t on t.oid = g.tgrelid
       where not g.tgisinternal and g.tgenabled = 'D'),
-    'cron', kms.doctor_cron()
+    'cron', kms.doctor_cron(),
+    'unsigned_erasures', (
+      select coalesce(jsonb_agg(e.alert -> 'subject' order by e.n), '[]')
+      from kms.erasure_alerts() with ordinality as e (alert, n))
   )
 $$;
 comment on function public.kms_doctor() is
   'What is there and what is open, for the operator''s command line: {"postgres", "migrations": '
   '[version]|null, "tables", "functions", "not_executable", "not_readable", "excess", "without_rls", '
-  '"open_policies", "disabled_triggers": [name], "cron": {"health_check", "purge"}|null}. For '
-  'service_role.';
+  '"open_policies", "disabled_triggers": [name], "cron": {"health_check", "purge"}|null, '
+  '"unsigned_erasures": [id]}. For service_role.';
 
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;

@@ -184,7 +184,7 @@ select count(*) - 2 as kept from kms.idempotency_keys \gset
 select pg_temp.age('b', '2 days');
 select :as_service_role;
 select is(
-  public.kms_purge_expired(), '{"idempotency_keys": 2, "health_history": 0, "rate_limits": 0}',
+  public.kms_purge_expired(), '{"idempotency_keys": 2, "health_history": 0, "rate_limits": 0, "jobs": 0}',
   'the purge deletes what has expired'
 );
 reset role;

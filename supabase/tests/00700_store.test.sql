@@ -1,7 +1,7 @@
 -- kms_store: what it stores, recognises, answers, audits and refuses.
 begin;
 \ir support/personas.psql
-select plan(67);
+select plan(69);
 
 -- ── Cards ──────────────────────────────────────────────────────────────────────────────────────
 select :as_service_role;
@@ -260,6 +260,24 @@ select results_eq(
        (select count(*) from public.encrypted_records),
        (select count(*) from kms.ciphertexts), (select count(*) from kms.audit_log) $$,
   'select * from counts', 'of all these nothing was stored, not even the good item beside'
+);
+
+-- ── Which region was called ────────────────────────────────────────────────────────────────────
+select :as_service_role;
+select pg_temp.store(pg_temp.record(90, :owner, jsonb_build_object('ciphertexts', jsonb_build_array(
+  jsonb_build_object('field', 'data', 'message', pg_temp.message(90), 'kms_region', 'us-west-2',
+    'kms_key_arn', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1')
+))));
+reset role;
+select is(
+  (select kms_region from kms.audit_log where record_id = pg_temp.nth(90)), 'us-west-2',
+  'the audit has the region that was called, when it is told'
+);
+select is(
+  pg_temp.fault_of(format('select pg_temp.store(%L)', pg_temp.record(91, :owner, jsonb_build_object(
+    'ciphertexts', jsonb_build_array(jsonb_build_object(
+      'field', 'data', 'message', pg_temp.message(91), 'kms_region', 'not a region')))))),
+  '22023 invalid_argument: p_entries[0].kms_region has the wrong form', 'and nothing that is none'
 );
 
 select * from finish();

@@ -1,7 +1,7 @@
 -- Listing, reading, changing and deleting payment methods, by their owner and by others.
 begin;
 \ir support/personas.psql
-select plan(54);
+select plan(55);
 
 create function pg_temp.ids(p_page jsonb) returns uuid[]
 language sql as $$
@@ -236,6 +236,40 @@ select is(
   (select array_agg(action order by seq) from kms.audit_log
    where seq > :entries and record_id = pg_temp.nth(1)),
   array['payment_method.delete', 'payment_method.create'], 'the audit stays and grows'
+);
+
+-- ── Keys in the audit ──────────────────────────────────────────────────────────────────────────
+create function pg_temp.key_record(p_type text, p_more jsonb) returns jsonb
+language sql as $$
+  select jsonb_build_object(
+    'branch-key-id', 'payment', 'type', p_type, 'enc', repeat('A', 88), 'kms-arn', 'arn:now',
+    'create-time', '2026-11-22T00:00:00.000000Z', 'hierarchy-version', '1') || p_more
+$$;
+select :as_service_role;
+select public.kms_branch_key_create(jsonb_build_array(
+  pg_temp.key_record('branch:version:' || pg_temp.nth(7), '{}'),
+  pg_temp.key_record('branch:ACTIVE', jsonb_build_object('version', 'branch:version:' || pg_temp.nth(7))),
+  pg_temp.key_record('beacon:ACTIVE', '{}'))::text);
+-- The number in direct mode, the name under a branch key whose wrapping key is another one by now.
+select pg_temp.store(pg_temp.card(31, :owner, jsonb_build_object('ciphertexts', jsonb_build_array(
+  jsonb_build_object('field', 'billing_address', 'message', pg_temp.message(1)),
+  jsonb_build_object('field', 'cardholder_name', 'message', pg_temp.message(2),
+    'kms_key_arn', 'arn:then', 'branch_key_id', 'payment', 'branch_key_version', pg_temp.nth(7)),
+  jsonb_build_object('field', 'number', 'message', pg_temp.message(3), 'kms_key_arn', 'arn:direct')
+))));
+select pg_temp.change(:owner, 31, '{"nickname": "x"}', null);
+select public.kms_payment_method_set_default(pg_temp.actor(), :owner, pg_temp.nth(31));
+select pg_temp.change(:owner, 31, '{"clear": ["cardholder_name"]}', null);
+select public.kms_payment_method_delete(pg_temp.actor(), :owner, pg_temp.nth(31));
+reset role;
+select results_eq(
+  $$ select action, kms_key_arn, branch_key_id, branch_key_version from kms.audit_log
+     where record_id = pg_temp.nth(31) and action <> 'payment_method.create' order by seq $$,
+  $$ values ('payment_method.update', null, null, null),
+       ('payment_method.set_default', null, null, null),
+       ('payment_method.update', 'arn:now', 'payment', pg_temp.nth(7)::text),
+       ('payment_method.delete', 'arn:direct', null, null) $$,
+  'what destroys ciphertext names its keys, a deletion those of the number; the rest names none'
 );
 
 select * from finish();

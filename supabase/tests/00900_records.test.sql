@@ -132,6 +132,9 @@ select is(
 ) as r (refs, detail, what);
 
 -- ── Delete ─────────────────────────────────────────────────────────────────────────────────────
+reset role;
+update kms.ciphertexts set kms_key_arn = 'arn:of:it' where record_id = pg_temp.nth(1);
+select :as_service_role;
 select is(
   public.kms_record_delete(pg_temp.actor(), :stranger, pg_temp.nth(1)), false,
   'a stranger deletes nothing'
@@ -155,10 +158,10 @@ select is_empty(
   'the ciphertext is gone'
 );
 select results_eq(
-  'select action, outcome, data_class, table_name, record_id from kms.audit_log
+  'select action, outcome, data_class, table_name, record_id, kms_key_arn from kms.audit_log
    order by seq desc limit 1',
-  $$ values ('record.delete', 'success', 'pii', 'encrypted_records', pg_temp.nth(1)) $$,
-  'the audit stays'
+  $$ values ('record.delete', 'success', 'pii', 'encrypted_records', pg_temp.nth(1), 'arn:of:it') $$,
+  'the audit stays, and names the key'
 );
 
 select * from finish();

@@ -2,7 +2,7 @@
 -- specification's shapes, and nothing that old messages need ever changes.
 begin;
 \ir support/personas.psql
-select plan(88);
+select plan(89);
 
 create function pg_temp.version(p_n integer) returns text
 language sql as $$ select 'branch:version:' || pg_temp.nth(p_n) $$;
@@ -72,12 +72,21 @@ select is(
 ) as k (type, record);
 select isnt(
   public.kms_branch_key_create(
-    pg_temp.new_key(3, '{"branch-key-id": "pii", "hierarchy-version": 1}')) -> 'active', null,
+    pg_temp.new_key(3, '{"branch-key-id": "pii", "hierarchy-version": 1}'), pg_temp.nth(7)
+  ) -> 'active', null,
   'each branch key has a place of its own; the hierarchy version may be a number'
 );
 select is(
   public.kms_branch_key_get('pii', 'branch:ACTIVE') -> 'epoch', '1', 'a creation counts no epoch'
 );
+reset role;
+select results_eq(
+  $$ select branch_key_id, request_id = pg_temp.nth(7) from kms.audit_log
+     where action = 'branch_key.create' order by seq $$,
+  $$ values ('payment', false), ('pii', true) $$,
+  'it is audited by the request that needed it first, when that is told'
+);
+select :as_service_role;
 
 -- ── Rotation ───────────────────────────────────────────────────────────────────────────────────
 select is(

@@ -138,14 +138,14 @@ delete from kms.health_history where function_name = 'f' and status = 'healthy';
 select pg_temp.age('29 days 23 hours');
 select :as_service_role;
 select is(
-  public.kms_purge_expired(), '{"idempotency_keys": 0, "health_history": 0, "rate_limits": 0}',
+  public.kms_purge_expired(), '{"idempotency_keys": 0, "health_history": 0, "rate_limits": 0, "jobs": 0}',
   'the purge leaves what is not yet 30 days old'
 );
 reset role;
 update kms.health_history set checked_at = checked_at - interval '1 day' where status = 'healthy';
 select :as_service_role;
 select is(
-  public.kms_purge_expired(), '{"idempotency_keys": 0, "health_history": 3, "rate_limits": 0}',
+  public.kms_purge_expired(), '{"idempotency_keys": 0, "health_history": 3, "rate_limits": 0, "jobs": 0}',
   'deletes what is'
 );
 select is(

@@ -2,7 +2,7 @@
 -- nothing else can do, filters, exports and alerts.
 begin;
 \ir support/personas.psql
-select plan(83);
+select plan(86);
 
 create function pg_temp.ago(p_days integer) returns date
 language sql as $$ select (clock_timestamp() at time zone 'UTC')::date - p_days $$;
@@ -401,6 +401,47 @@ select is(
   pg_temp.alerts(24, 5, 3, 3650),
   'critical decryption_failed decryption_failed {"count": 1, "actors": 1, "threshold": 0}',
   'what is at a threshold is not above it'
+);
+
+-- What was changed is told of beside them.
+create function pg_temp.changes(p_hours integer) returns text
+language sql as $$
+  select string_agg(format('%s by %s %s: %s', c.value ->> 'action', c.value ->> 'actor_type',
+    c.value ->> 'actor_id', c.value ->> 'count'), '; ' order by c.n)
+  from jsonb_array_elements(public.kms_audit_alerts(p_hours, 100, 100,
+    '{"payment": 3650, "pii": 3650, "general": 3650}') -> 'changes') with ordinality as c (value, n)
+  where c.value ->> 'actor_id' = 'a'
+$$;
+select pg_temp.forge(pg_temp.ago(0), 50 + c.n, jsonb_build_object(
+  'action', c.action, 'actor_type', c.actor_type, 'actor_id', 'a',
+  'occurred_at', clock_timestamp() - c.minutes * interval '1 minute'
+) || coalesce(c.more, '{}'))
+from (values
+  (1, 'config.update', 'admin', 50, null::jsonb), (2, 'config.update', 'admin', 30, null),
+  (3, 'config.update', 'secret_key', 20, null), (4, 'config.rollback', 'admin', 19, null),
+  (5, 'provider.prepare', 'admin', 18, null), (6, 'provider.end', 'admin', 17, null),
+  (7, 'branch_key.retire', 'secret_key', 16, null), (8, 'legacy_key.destroy', 'secret_key', 15, null),
+  (9, 'user.erase', 'system', 14, null), (10, 'audit.prune', 'admin', 13, null),
+  (11, 'branch_key.rotate', 'admin', 12, null), (12, 'user.erase.repeat', 'admin', 11, null),
+  (13, 'branch_key.retire', 'admin', 10,
+    '{"outcome": "failure", "error_code": "branch_key_in_use"}'),
+  (14, 'config.update', 'admin', 61, null)
+) as c (n, action, actor_type, minutes, more);
+select is(
+  pg_temp.changes(1),
+  'audit.prune by admin a: 1; user.erase by system a: 1; legacy_key.destroy by secret_key a: 1; '
+  'branch_key.retire by secret_key a: 1; provider.end by admin a: 1; provider.prepare by admin a: 1; '
+  'config.rollback by admin a: 1; config.update by secret_key a: 1; config.update by admin a: 2',
+  'administrative changes are told by action and actor, the last one first; refused ones are none'
+);
+select matches(
+  pg_temp.changes(2), 'config.update by admin a: 3', 'those of the hours that were asked for'
+);
+select is(
+  (select c ->> 'last_at' > c ->> 'first_at' from jsonb_array_elements(public.kms_audit_alerts(
+     1, 100, 100, '{"payment": 3650, "pii": 3650, "general": 3650}') -> 'changes') as c
+   where c ->> 'actor_id' = 'a' and c ->> 'count' = '2'),
+  true, 'with the first and the last of them'
 );
 select is(
   pg_temp.fault_of(format('select public.kms_audit_alerts(%s)', a.arguments)),

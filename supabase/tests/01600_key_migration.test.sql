@@ -63,18 +63,18 @@ select throws_ok(
 select is(public.kms_branch_key_info('general'), null, 'of no branch key nothing stands');
 select is(
   public.kms_branch_key_info('pii'), jsonb_build_object(
-    'version', pg_temp.nth(1), 'created_at', '2026-11-21T00:00:00.000000Z', 'versions', 1,
+    'version', pg_temp.nth(1), 'created_at', '2026-11-21T00:00:00.000Z', 'versions', 1,
     'old_versions', '[]'::jsonb
   ), 'of a new one its version'
 );
 select is(pg_temp.rotate('pii', n), 'true', 'rotated') from generate_series(2, 3) as n;
 select is(
   public.kms_branch_key_info('pii'), jsonb_build_object(
-    'version', pg_temp.nth(3), 'created_at', '2026-11-23T00:00:00.000000Z', 'versions', 3,
+    'version', pg_temp.nth(3), 'created_at', '2026-11-23T00:00:00.000Z', 'versions', 3,
     'old_versions', jsonb_build_array(
-      jsonb_build_object('version', pg_temp.nth(2), 'created_at', '2026-11-22T00:00:00.000000Z',
+      jsonb_build_object('version', pg_temp.nth(2), 'created_at', '2026-11-22T00:00:00.000Z',
         'in_use', false),
-      jsonb_build_object('version', pg_temp.nth(1), 'created_at', '2026-11-21T00:00:00.000000Z',
+      jsonb_build_object('version', pg_temp.nth(1), 'created_at', '2026-11-21T00:00:00.000Z',
         'in_use', true)
     )
   ), 'of a rotated one the old versions as well, and whether a message needs them'

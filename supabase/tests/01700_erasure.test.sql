@@ -2,7 +2,7 @@
 -- theirs alone are destroyed by nothing else; what happened is recorded once and never changes.
 begin;
 \ir support/personas.psql
-select plan(63);
+select plan(66);
 
 create function pg_temp.eraser() returns text
 language sql as $$
@@ -277,6 +277,29 @@ select is(
   ('[{"proof": "a.b.c"}]', '[0].id is required'),
   ('[{"id": "dddddddd-0000-4000-8000-00000000000d", "proof": "a b"}]', '[0].proof has the wrong form')
 ) as p (proofs, detail);
+
+-- ── Watching ───────────────────────────────────────────────────────────────────────────────────
+create function pg_temp.alerts() returns jsonb
+language sql as $$
+  select public.kms_audit_alerts(1, 100, 100, '{"payment": 365, "pii": 365, "general": 365}')
+$$;
+select is(pg_temp.alerts() -> 'alerts', '[]', 'an erasure may wait a while for its proof');
+reset role;
+insert into kms.erasures (id, owner_id, erased_at, actor, purpose, erased, branch_keys)
+select pg_temp.nth(9), :nobody, now() - interval '25.5 hours', pg_temp.eraser()::jsonb, 'x', '{}', '[]';
+set constraints all immediate;
+select :as_service_role;
+select is(
+  pg_temp.alerts() -> 'alerts', jsonb_build_array(jsonb_build_object(
+    'name', 'erasure_unsigned', 'severity', 'warning', 'subject', pg_temp.nth(9),
+    'numbers', '{"minutes": 1530, "threshold": 10}'::jsonb,
+    'first_at', kms_iso.at
+  )), 'then it is an alert, however long ago it was'
+) from (
+  select to_char((now() - interval '25.5 hours') at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
+) as kms_iso;
+select pg_temp.sign(to_jsonb(pg_temp.nth(9)), 'a.b.c');
+select is(pg_temp.alerts() -> 'alerts', '[]', 'until it is signed');
 
 -- ── With the user ──────────────────────────────────────────────────────────────────────────────
 reset role;

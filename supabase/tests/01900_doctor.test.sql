@@ -1,7 +1,7 @@
 -- What the doctor sees: nothing on a sound database, and each fault by its name.
 begin;
 \ir support/personas.psql
-select plan(24);
+select plan(26);
 
 create function pg_temp.seen(p_key text) returns jsonb
 language sql as $$ select public.kms_doctor() -> p_key $$;
@@ -10,11 +10,11 @@ language sql as $$ select public.kms_doctor() -> p_key $$;
 select :as_service_role;
 select is(pg_temp.seen(k.key), '[]', format('nothing is wrong with %s', k.key))
 from (values ('not_executable'), ('not_readable'), ('excess'), ('without_rls'), ('open_policies'),
-  ('disabled_triggers')) as k (key);
+  ('disabled_triggers'), ('unsigned_erasures')) as k (key);
 select is(
   (select array_agg(k order by k) from jsonb_object_keys(public.kms_doctor()) as k),
   array['cron', 'disabled_triggers', 'excess', 'functions', 'migrations', 'not_executable',
-    'not_readable', 'open_policies', 'postgres', 'tables', 'without_rls'],
+    'not_readable', 'open_policies', 'postgres', 'tables', 'unsigned_erasures', 'without_rls'],
   'these are all its answers'
 );
 select is(
@@ -87,6 +87,19 @@ select is(
 );
 update cron.job set active = true;
 select is(pg_temp.seen('cron'), '{"health_check": true, "purge": true}', 'both jobs are seen');
+
+-- ── Erasures without a proof ───────────────────────────────────────────────────────────────────
+insert into kms.erasures (id, owner_id, erased_at, actor, erased, branch_keys)
+select pg_temp.nth(n), gen_random_uuid(), now() - n * interval '6 minutes', pg_temp.actor()::jsonb,
+  '{}', '[]'
+from generate_series(1, 3) as n;
+set constraints all immediate;
+select public.kms_erasures_sign(jsonb_build_array(
+  jsonb_build_object('id', pg_temp.nth(3), 'proof', 'a.b.c'))::text);
+select is(
+  pg_temp.seen('unsigned_erasures'), jsonb_build_array(pg_temp.nth(2)),
+  'an erasure that waits for its proof is named after ten minutes'
+);
 
 -- ── Who may ask ────────────────────────────────────────────────────────────────────────────────
 select :as_anon;

@@ -24,6 +24,8 @@ const config = {
   credentials: { set: ["VAULT_TOKEN"] },
 };
 
+const CHANGE = { action: "config.update", actor_type: "admin", actor_id: "u", count: 2 };
+
 interface Case {
   readonly args: readonly string[];
   readonly route: string;
@@ -183,15 +185,31 @@ const CASES: readonly Case[] = [
   {
     args: ["audit", "alerts"],
     route: "GET /kms-admin/audit/alerts",
-    data: { alerts: [{ name: "rotation_overdue", severity: "warning", subject: "pii" }] },
-    text: /^name +severity +subject\nrotation_overdue +warning +pii$/m,
+    data: {
+      alerts: [{ name: "rotation_overdue", severity: "warning", subject: "pii" }],
+      changes: [],
+    },
+    text: /^name +severity +subject\nrotation_overdue +warning +pii\n$/,
+    code: 1,
+  },
+  {
+    args: ["audit", "alerts"],
+    route: "GET /kms-admin/audit/alerts",
+    data: { alerts: [], changes: [CHANGE] },
+    text: /^none\n\nadministrative changes\naction +actor_type.*\nconfig.update +admin +u +2\n$/,
+  },
+  {
+    args: ["audit", "alerts", "--fail-on-changes"],
+    route: "GET /kms-admin/audit/alerts",
+    data: { alerts: [], changes: [CHANGE] },
+    text: /^config.update +admin +u +2$/m,
     code: 1,
   },
   {
     args: ["audit", "alerts", "--hours", "48"],
     route: "GET /kms-admin/audit/alerts",
     query: { hours: "48" },
-    data: { alerts: [] },
+    data: { alerts: [], changes: [] },
     text: /^none$/m,
   },
   {

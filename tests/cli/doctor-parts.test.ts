@@ -224,6 +224,7 @@ Deno.test("database: an exposed schema, missing objects, jobs that are not sched
     ...{ functions: [], not_executable: [], not_readable: [], excess: [], without_rls: [] },
     ...{ open_policies: ["all on public.payment_methods"], disabled_triggers: ["t on kms.x"] },
     cron: { health_check: true, purge: false },
+    unsigned_erasures: Array.from({ length: 7 }, (_, index) => `erasure-${index}`),
   };
   let bearer: string | null = null;
   await withProject((path, request) => {
@@ -240,7 +241,7 @@ Deno.test("database: an exposed schema, missing objects, jobs that are not sched
     await checkDatabase(report, target);
     assertEquals(byStatus(report), {
       pass: ["database.answers", "database.migrations"],
-      warn: ["database.cron"],
+      warn: ["database.cron", "database.erasures"],
       fail: [
         ...["database.objects", "database.privileges"],
         ...["database.hidden.publishable_key", "database.hidden.secret_key"],
@@ -251,6 +252,7 @@ Deno.test("database: an exposed schema, missing objects, jobs that are not sched
     assertMatch(messages, /policy all on public\.payment_methods shows more/);
     assertMatch(messages, /trigger t on kms\.x is disabled/);
     assertMatch(messages, /no active job calls kms\.purge_expired\(\)/);
+    assertMatch(messages, /no signed proof yet: erasure-0, .* erasure-4 and 2 more$/m);
     assertEquals(bearer, "Bearer eyJ.legacy.key-of-tests", "a legacy key is a token");
   });
 });

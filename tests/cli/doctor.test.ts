@@ -64,7 +64,9 @@ Deno.test({
         "configuration",
         ...["aws.clock", "aws.credentials", "aws.role", "aws.external_id", "aws.caller"],
         ...perClass,
-        ...["answers", "migrations", "objects", "privileges", "cron"].map((c) => `database.${c}`),
+        ...["answers", "migrations", "objects", "privileges", "cron", "erasures"].map((c) =>
+          `database.${c}`
+        ),
         ...["database.hidden.publishable_key", "database.hidden.secret_key"],
         ...[...stack.functions].sort().map((name) => `functions.${name}`),
         ...["health", "secret_key", "configuration", "cors"].map((c) => `functions.${c}`),

@@ -97,7 +97,7 @@ export function keyProviderContract(
     assertEquals(await provider.wrappingKeyId("pii", keyId), keyId);
     const wrapped = await provider.generateWrappedKey(keyId, CONTEXT);
     const key = await provider.unwrapKey(keyId, wrapped, CONTEXT);
-    assertEquals(key.length, 32);
+    assertEquals(key.plaintext.length, 32);
     const rewrapped = await provider.rewrapKey(keyId, wrapped, CONTEXT, OTHER);
     assertEquals(await rig.provider().unwrapKey(keyId, rewrapped, OTHER), key);
     const old = () => provider.unwrapKey(keyId, rewrapped, CONTEXT);
@@ -113,7 +113,7 @@ export function keyProviderContract(
     const given = key.slice();
     const wrapped = await provider.wrapKey(keyId, given, CONTEXT);
     assertEquals(given, key, "the caller's own is left alone");
-    assertEquals(await rig.provider().unwrapKey(keyId, wrapped, CONTEXT), key);
+    assertEquals((await rig.provider().unwrapKey(keyId, wrapped, CONTEXT)).plaintext, key);
     assertEquals(
       await codeOf(() => provider.unwrapKey(keyId, wrapped, OTHER)),
       "decryption_failed",

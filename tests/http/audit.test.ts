@@ -2,12 +2,13 @@
 import { createHmac } from "node:crypto";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { call, sharedStack } from "../support/stack.ts";
-import { ADMIN, admin, adminData } from "./admin.ts";
+import { ADMIN, admin, adminData, newAdmin } from "./admin.ts";
 import { daysAgo, type Entry } from "./audit-trail.ts";
 import {
   AMEX,
   assertProblem,
   card,
+  ENCRYPT,
   encrypt,
   MANAGE,
   manage,
@@ -18,6 +19,7 @@ import {
   sql,
   store,
   test,
+  TIMESTAMP,
   VISA,
 } from "./suite.ts";
 
@@ -32,6 +34,14 @@ interface Alerts {
     readonly subject: string;
     readonly numbers: Readonly<Record<string, number>>;
     readonly first_at: string;
+  }[];
+  readonly changes: readonly {
+    readonly action: string;
+    readonly actor_type: string;
+    readonly actor_id: string;
+    readonly count: number;
+    readonly first_at: string;
+    readonly last_at: string;
   }[];
   readonly [more: string]: unknown;
 }
@@ -65,6 +75,24 @@ async function hashOf(address: string): Promise<string> {
   return createHmac("sha256", key).update(address).digest("base64");
 }
 
+test("a branch key made on first use is audited by the request that needed it", async () => {
+  const stack = await sharedStack();
+  await stack.restartFunction(ENCRYPT, { KMS_PAYMENT_BRANCH_KEY_SCOPE: "owner" });
+  try {
+    const user = await newUser();
+    const answers = [await encrypt(user, card(VISA)), await encrypt(user, card(AMEX))];
+    assertEquals(answers.map(({ status }) => status), [201, 201]);
+    const { entries: found } = await entries(`?action=branch_key.create&owner_id=${user.userId}`);
+    const made = found.filter(({ action }) => action === "branch_key.create");
+    assertEquals(
+      made.map((entry) => [entry.actor_type, entry.actor_id, entry.request_id]),
+      [["system", "branch_key_store", answers[0]?.headers.get("x-request-id")]],
+    );
+  } finally {
+    await stack.restartFunction(ENCRYPT, {});
+  }
+});
+
 test("each step of a card's life says who, what, which record, with which key, and from where", async () => {
   const user = await newUser();
   const { id } = await store(user, VISA);
@@ -89,18 +117,19 @@ test("each step of a card's life says who, what, which record, with which key, a
   assertEquals(new Set(found.map((entry) => entry.address_hash)), new Set([address_hash]));
   assert(found.every((entry) => entry.record_id === id));
 
-  const [, removed, refused, , updated, opened, created] = found;
+  const [, removed, refused, preferred, updated, opened, created] = found;
   const [active] = await sql<{ version: string; arn: string }>(
     `select record ->> 'version' as version, record ->> 'kms-arn' as arn from kms.branch_keys
      where branch_key_id = 'payment' and type = 'branch:ACTIVE'`,
   );
   assertMatch(active?.arn ?? "", PAYMENT_KEY);
-  for (const entry of [created, opened, updated]) {
+  for (const entry of [created, opened, updated, removed]) {
     assertEquals(
       [entry?.kms_key_arn, entry?.kms_region, entry?.branch_key_id, entry?.branch_key_version],
       [active?.arn, "us-east-1", "payment", active?.version.replace("branch:version:", "")],
     );
   }
+  assertEquals([preferred?.kms_key_arn, preferred?.branch_key_version], [null, null]);
   const { day, seq, prev_hash, hash, occurred_at, ...told } = opened as Entry;
   assertEquals(
     told,
@@ -134,6 +163,52 @@ test("each step of a card's life says who, what, which record, with which key, a
     "payment",
   ]);
   assertEquals([removed?.actor_type, removed?.actor_id], ["user", user.userId]);
+});
+
+test("the region is the one that was called, also when the key's ARN names another", async () => {
+  const { aws, restartFunction } = await sharedStack();
+  const restart = (env = {}) =>
+    Promise.all([ENCRYPT, MANAGE].map((name) => restartFunction(name, env)));
+  const user = await newUser();
+  const dead = [{ region: "us-east-1", effect: { kind: "refuse" } }] as const;
+  const lastOf = async (id: string) => {
+    const entry = (await entries(`?record_id=${id}&limit=2`)).entries[1];
+    return { action: entry?.action, region: entry?.kms_region, arn: `${entry?.kms_key_arn}` };
+  };
+  try {
+    for (const keyring of ["hierarchical", "direct"]) {
+      aws.faults.clear();
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      const { id } = await store(user, keyring === "direct" ? AMEX : VISA);
+      assertEquals((await lastOf(id)).region, "us-east-1");
+
+      // Workers that hold no key, while the region is down.
+      aws.faults.set([...dead]);
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      assertEquals((await reveal(user, id)).status, 200);
+      const failedOver = await lastOf(id);
+      assertEquals(failedOver.action, "payment_method.reveal");
+      assertMatch(failedOver.arn, PAYMENT_KEY);
+      assert(["us-west-2", "eu-west-1"].includes(`${failedOver.region}`), failedOver.region + "");
+      await manage(user, "PATCH", `/${id}`, { cardholder_name: "Ada" });
+      const updated = await lastOf(id);
+      assertEquals(updated.action, "payment_method.update");
+      assert(["us-west-2", "eu-west-1"].includes(`${updated.region}`), updated.region + "");
+
+      // The branch key in the cache came from there; a direct message is opened now.
+      aws.faults.clear();
+      await sql("delete from kms.region_health");
+      assertEquals((await reveal(user, id)).status, 200);
+      if (keyring === "hierarchical") assertEquals((await lastOf(id)).region, failedOver.region);
+      await restart({ KMS_PAYMENT_KEYRING: keyring });
+      await reveal(user, id);
+      assertEquals((await lastOf(id)).region, "us-east-1");
+    }
+  } finally {
+    aws.faults.clear();
+    await sql("delete from kms.region_health");
+    await restart();
+  }
 });
 
 test("a reveal names the keys that opened the message, not those a column claims", async () => {
@@ -337,6 +412,23 @@ test("alerts: many reveals, messages that do not decrypt, refusals, and keys pas
     cryptoperiod_days: { payment: 365, pii: 365, general: 365 },
   });
 
+  // What was changed is told of, and is no alert.
+  const nobody = crypto.randomUUID();
+  const boss = await newAdmin();
+  const body = { purpose: "test", confirm: nobody };
+  await adminData("POST", `/users/${nobody}/erase`, body, boss);
+  const after = await adminData<Alerts>("GET", "/audit/alerts?hours=1&reveals_per_hour=1000");
+  const { first_at, last_at, ...change } = after.changes[0] ?? { first_at: "", last_at: "" };
+  assertEquals(change, {
+    action: "user.erase",
+    actor_type: "admin",
+    actor_id: boss.userId,
+    count: 1,
+  });
+  assertMatch(first_at, TIMESTAMP);
+  assertEquals(last_at, first_at);
+  assertEquals(after.alerts.map(({ name }) => name), ["decryption_failed"]);
+
   // The last thing done here: no message of this key decrypts any more.
   await sql("alter table kms.branch_keys disable trigger user");
   await sql(
@@ -350,6 +442,6 @@ test("alerts: many reveals, messages that do not decrypt, refusals, and keys pas
     severity: "warning",
     subject: "payment",
     numbers: { branch_keys: 1, cryptoperiod_days: 30 },
-    first_at: "2026-01-01T00:00:00.000000Z",
+    first_at: "2026-01-01T00:00:00.000Z",
   }]);
 });

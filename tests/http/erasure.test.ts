@@ -1,7 +1,8 @@
 /** Erasing a person: what goes, what stays unreadable for ever, and the proof of it. */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { databaseSinks } from "../security/canary/sinks.ts";
-import { sharedStack, type TestUser } from "../support/stack.ts";
+import { eventually } from "../stack/eventually.ts";
+import { call, sharedStack, type TestUser } from "../support/stack.ts";
 import { ADMIN, admin, adminData, newAdmin } from "./admin.ts";
 import {
   type Answer,
@@ -9,6 +10,7 @@ import {
   card,
   ENCRYPT,
   encrypt,
+  HEALTH,
   MANAGE,
   manage,
   MASTERCARD,
@@ -298,6 +300,34 @@ test("a user deleted elsewhere is erased as well, and proved later", () =>
     );
     assertEquals((await verify(signed?.proof ?? "")).erasure?.user_id, bob.userId);
   }));
+
+test("what a crash left without a proof is signed with the health check, whoever asks", async () => {
+  const ada = await withData();
+  const stack = await sharedStack();
+  // The transaction of `erase`, after which its worker was gone.
+  const actor = { actor_type: "secret_key", actor_id: "default", function: ADMIN };
+  await sql("select kms_user_erase($1, $2, $3)", [
+    JSON.stringify({ ...actor, request_id: crypto.randomUUID() }),
+    ada.userId,
+    PURPOSE,
+  ]);
+  const proofOf = async () => {
+    await (await call(stack, HEALTH, "")).body?.cancel();
+    const [row] = await sql<{ proof: string | null }>(
+      "select proof from kms.erasures where owner_id = $1",
+      [ada.userId],
+    );
+    return row?.proof ?? null;
+  };
+  const proof = await eventually(proofOf, (found) => found !== null) ?? "";
+  assertEquals((await verify(proof)).erasure?.user_id, ada.userId);
+  const { erasure } = await erase(ada.userId);
+  assertEquals([erasure.purpose, erasure.erased.ciphertexts], [PURPOSE, 4]);
+  assertMatch(
+    stack.functionLog(HEALTH),
+    /"event":"upkeep","operation":"sign_erasures","count":\d+/,
+  );
+});
 
 test("with keys per owner their wrapped copies go, and copies of ciphertext stay unreadable", () =>
   withOwnerKeys(async () => {

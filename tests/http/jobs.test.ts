@@ -103,6 +103,11 @@ async function withKeyring(env: Record<string, string>, work: () => Promise<void
   }
 }
 
+async function logged(event: string): Promise<string[]> {
+  return (await sharedStack()).functionLog(ADMIN).split("\n")
+    .filter((line) => line.includes(`"event":"${event}"`));
+}
+
 test("a class without rows is done at once", async () => {
   const answer = await admin(SERVER, "POST", "/jobs/reencrypt", { data_class: "general" });
   assertEquals(answer.status, 202, answer.text);
@@ -247,9 +252,28 @@ test("a key service that is down fails no row: 503, and the job runs on", async 
     assertProblem(await admin(SERVER, "POST", `/jobs/${job.id}/run`), 503, "kms_unavailable");
     const waiting = await adminData<Job>("GET", `/jobs/${job.id}`);
     assertEquals(counts(waiting), counts(job));
+    await adminData("POST", `/jobs/${job.id}/cancel`);
+
+    // No answer tells how the run fares that a start begins: the log does.
+    const begun = await admin(SERVER, "POST", "/jobs/reencrypt", { data_class: "payment" });
+    const { data } = begun.body as { data?: Job };
+    assert(data !== undefined, begun.text);
+    const [line = ""] = await eventually(
+      () => logged("job_run_failed"),
+      ({ length }) => length > 0,
+    );
+    const { error: _, time: __, ...entry } = JSON.parse(line);
+    assertEquals(entry, {
+      level: "error",
+      event: "job_run_failed",
+      function: ADMIN,
+      request_id: begun.headers.get("x-request-id"),
+      code: "kms_unavailable",
+      job_id: data.id,
+    });
     aws.faults.clear();
-    assertEquals(counts(await finish(job)), {
-      ...counts(job),
+    assertEquals(counts(await finish(data)), {
+      ...counts(data),
       status: "completed",
       done: job.total,
     });
@@ -346,4 +370,23 @@ test("what is no job, no option or no administrator is refused", async () => {
   }
   assertProblem(await admin(await newUser(), "POST", "/jobs/reencrypt"), 403, "admin_required");
   assertProblem(await admin(SERVER, "GET", "/jobs/run"), 405, "method_not_allowed");
+});
+
+test("a job that was purged is not found, nor are its failures", async () => {
+  const { id } = await start({ data_class: "general", dry_run: true });
+  const purge = () => sql("select kms.purge_expired()");
+  await purge();
+  assertEquals((await adminData<Job>("GET", `/jobs/${id}`)).id, id);
+  await sql(
+    `update kms.jobs set created_at = created_at - interval '366 days',
+       finished_at = finished_at - interval '366 days' where id = $1`,
+    [id],
+  );
+  await purge();
+  for (const path of ["", "/failures"]) {
+    assertProblem(await admin(SERVER, "GET", `/jobs/${id}${path}`), 404, "not_found");
+  }
+  for (const path of ["/run", "/cancel"]) {
+    assertProblem(await admin(SERVER, "POST", `/jobs/${id}${path}`), 404, "not_found");
+  }
 });

@@ -83,6 +83,7 @@ export function worker(rpc: Rpc) {
     keyrings: KEYRINGS,
     branchKeyScopes: SCOPES,
     background: () => {},
+    failed: () => {},
     limits: LIMITS,
     maxWork: Infinity,
   });

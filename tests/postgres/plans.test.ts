@@ -30,6 +30,8 @@ const RECORD = id("c", 7);
 const HOARDED = id("b", OWNERS + 5);
 const CURSOR = `2026-06-01T00:00:00.000000Z|${id("b", 0)}`;
 const JOB = id("e", 1);
+/** Half of all chunks and failures are the job's, the others have one each. */
+const JOB_OF_N = `pg_temp.nth('e', case when n <= ${OWNERS / 2} then 1 else n end)`;
 const CHUNK = id("f", 1);
 const OWNED = { keyring: "hierarchical", scope: "owner" };
 const TARGETS = JSON.stringify({ payment: OWNED, pii: OWNED, general: OWNED });
@@ -56,6 +58,7 @@ const COPY = { record: BRANCH_KEY, copy: { ...BRANCH_KEY, "kms-arn": "vault:k" }
 
 const CARDS = "payment_methods_id_user_id_key";
 const RECORDS = "encrypted_records_id_user_id_data_class_key";
+const VERSIONS = "branch_keys_one_record_per_version";
 const AUDIT = "audit_log_pkey";
 
 /** What is called, and the indexes by which it reads: these and no other. */
@@ -86,6 +89,7 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     [
       CARDS,
       "ciphertexts_pkey",
+      VERSIONS,
       AUDIT,
     ],
   ],
@@ -96,12 +100,16 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
   ]],
   ["kms_payment_method_delete", [STORE_ACTOR, OWNER, CARD], [
     CARDS,
+    "ciphertexts_pkey",
+    VERSIONS,
     "ciphertexts_by_payment_method",
     "card_fingerprints_pkey",
     AUDIT,
   ]],
   ["kms_record_delete", [STORE_ACTOR, OWNER, RECORD], [
     RECORDS,
+    "ciphertexts_pkey",
+    VERSIONS,
     "ciphertexts_by_encrypted_record",
     AUDIT,
   ]],
@@ -208,11 +216,17 @@ const CALLS: [name: string, args: (string | null)[], indexes: string[]][] = [
     "audit_log_by_action",
     "audit_log_failures",
     "branch_keys_active_by_age",
+    "erasures_unsigned",
   ]],
-  ["kms_purge_expired", [], [
+  ["kms_purge_expired", ["90"], [
     "idempotency_keys_by_expiry",
     "health_history_newest_first",
     "rate_limits_by_end",
+    "jobs_by_end",
+    "jobs_newest_first",
+    "job_failures_newest_first",
+    "job_chunks_by_job",
+    "jobs_pkey",
     "ctid",
   ]],
 ];
@@ -307,12 +321,12 @@ const SEED = `
       'payment', false, 1, 1, 'seed', at, case n when 1 then null else at end from seed;
   insert into kms.job_chunks (id, job_id, pass, upto, rows, token, lease_expires_at, worker,
       request_id, done, unchanged, failed, finished_at)
-    select pg_temp.nth('f', n), pg_temp.nth('e', 1), 1, '{}', 1, pg_temp.nth('f', n),
+    select pg_temp.nth('f', n), ${JOB_OF_N}, 1, '{}', 1, pg_temp.nth('f', n),
       '2040-01-01', 'seed', pg_temp.nth('f', n), c, c, c, case n when 1 then null else at end
     from seed, lateral (values (case n when 1 then null else 0 end)) as r (c);
   insert into kms.job_failures (id, job_id, table_name, record_id, field, data_class, error_code,
       message_hash, created_at)
-    select pg_temp.nth('f', n), pg_temp.nth('e', 1), 'payment_methods', pg_temp.nth('b', n), 'number',
+    select pg_temp.nth('f', n), ${JOB_OF_N}, 'payment_methods', pg_temp.nth('b', n), 'number',
       'payment', 'decryption_failed', repeat('0', 64), at from seed;
   insert into kms.health_history (checked_at, status, checks, regions, latency_ms, function_name)
     select now() - n * interval '1 minute', 'healthy', '{}', '{}', 1, 'f' from seed;

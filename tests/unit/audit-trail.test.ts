@@ -82,7 +82,7 @@ class MemoryTrail implements AuditTrailStore {
   }
   alerts() {
     this.calls.push("alerts");
-    return Promise.resolve({ since: "", alerts: [] });
+    return Promise.resolve({ since: "", alerts: [], changes: [] });
   }
 }
 

@@ -230,7 +230,7 @@ test("branch key records are wrapped under the key's ARN, and unwrapped under th
   assertEquals(keyId, keys.payment);
   assert(provider.holds(keyId));
   const wrapped = await provider.generateWrappedKey(keyId, CONTEXT);
-  assertEquals((await provider.unwrapKey(keyId, wrapped, CONTEXT)).length, 32);
+  assertEquals((await provider.unwrapKey(keyId, wrapped, CONTEXT)).plaintext.length, 32);
   assertEquals(await codeOf(() => provider.unwrapKey(keyId, wrapped, {})), "decryption_failed");
   assertEquals(
     await codeOf(() => provider.unwrapKey(keys.pii, wrapped, CONTEXT)),
@@ -343,4 +343,20 @@ test("a worker that warms up asks a region that it learnt is dead for nothing", 
       [dead ? "us-west-2 AssumeRole" : "us-east-1 AssumeRole"],
     );
   }
+});
+
+test("the region that answered is told, whichever the key's name says", async ({ aws, keys }) => {
+  const provider = awsProvider(aws);
+  const { encrypted, region, plaintext } = await provider.generateDataKey("pii", CONTEXT);
+  const wrapped = await provider.generateWrappedKey(keys.pii, CONTEXT);
+  assertEquals(region, "us-east-1");
+  assertEquals((await provider.unwrapKey(keys.pii, wrapped, CONTEXT)).region, "us-east-1");
+  aws.faults.set([{ region: "us-east-1", effect: { kind: "refuse" } }]);
+  const opened = await provider.openDataKey(encrypted, CONTEXT);
+  assertEquals(opened.plaintext, plaintext);
+  assertEquals([opened.keyId, opened.region === "us-east-1"], [keys.pii, false]);
+  assertNotEquals((await provider.unwrapKey(keys.pii, wrapped, CONTEXT)).region, "us-east-1");
+  const elsewhere = await provider.generateDataKey("pii", CONTEXT);
+  assertEquals(elsewhere.keyId, keys.pii.replace("us-east-1", elsewhere.region ?? "none"));
+  assertNotEquals(elsewhere.region, "us-east-1");
 });

@@ -49,7 +49,7 @@ function provider(prefix: string, material: string) {
         throw new SuiteError("kms_unavailable");
       }
       const key = await real.unwrapKey(inner(keyId), wrapped, context);
-      state.seen.push(key);
+      state.seen.push(key.plaintext);
       return key;
     },
   });
@@ -197,7 +197,7 @@ Deno.test("no copy is made of what is not this store's, or of what the other pro
   }
   await store.confirm(record);
   const garbling = Object.assign(Object.create(other.provider), {
-    unwrapKey: () => Promise.resolve(new Uint8Array(32)),
+    unwrapKey: () => Promise.resolve({ plaintext: new Uint8Array(32) }),
   });
   assertEquals(await codeOf(() => store.copy(record, garbling)), "decryption_failed");
 });

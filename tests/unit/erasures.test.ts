@@ -9,6 +9,7 @@ import { SuiteError } from "../../functions-shared/errors.ts";
 import { Proofs } from "../../functions-shared/keys/proofs.ts";
 import { APP } from "./support/identity.ts";
 import { ACTOR } from "./support/memory-records.ts";
+import { codeOf } from "./support/thrown.ts";
 
 const erasureOf = (userId: string): Erasure => ({
   id: `erasure of ${userId}`,
@@ -117,4 +118,19 @@ Deno.test("what another key signed long ago is still answered", async () => {
   const old = await suite({ store, beacon: 2 }).erasures.erase(ACTOR, "u", "gdpr");
   const { proof, erasure } = await suite({ store }).erasures.erase(ACTOR, "u", "gdpr");
   assertEquals([proof, erasure.user_id], [old.proof, "u"]);
+});
+
+Deno.test("what is pending is signed, up to a thousand; nothing pending asks for no key", async () => {
+  const { store, erasures } = suite();
+  for (let user = 0; user < 1050; user++) await store.erase(ACTOR, String(user));
+  assertEquals([await erasures.signPending(), store.proofs.size], [1000, 1000]);
+  assertEquals([await erasures.signPending(), store.proofs.size], [50, 1050]);
+  const { proof, erasure } = await erasures.erase(ACTOR, "1049", "gdpr");
+  assertEquals(await erasures.verify(proof), erasure);
+
+  const proofs = new Proofs({ beacon: () => Promise.reject(new SuiteError("kms_unavailable")) });
+  const keyless = new Erasures({ ...APP, store, proofs });
+  assertEquals(await keyless.signPending(), 0);
+  await store.erase(ACTOR, "another");
+  assertEquals(await codeOf(() => keyless.signPending()), "kms_unavailable");
 });

@@ -3,6 +3,7 @@ import { BranchKeyCache } from "../../functions-shared/keys/branch-key-cache.ts"
 import type { BranchKeyScope } from "../../functions-shared/keys/branch-key-id.ts";
 import { BranchKeyStore } from "../../functions-shared/keys/branch-key-store.ts";
 import { HierarchicalKeyring } from "../../functions-shared/keys/hierarchical-keyring.ts";
+import type { KeyProvider } from "../../functions-shared/keys/key-provider.ts";
 import { EnvKeyProvider } from "../../functions-shared/keys/providers/env.ts";
 import type { EncryptedDataKey } from "../../functions-shared/message/mod.ts";
 import { APP, bytes, IDENTITY, textOf } from "./support/identity.ts";
@@ -13,8 +14,17 @@ const provider = new EnvKeyProvider(bytes("x".repeat(32)));
 const CONTEXT = { "data-class": "payment", owner: IDENTITY.owner, field: "number" };
 const OTHER = "0b9bd1a5-9999-4999-8999-999999999999";
 
-function setting(scope: BranchKeyScope = "class", records = new MemoryRecords()) {
-  const store = new BranchKeyStore({ ...APP, records, provider, readers: [provider] });
+function setting(
+  scope: BranchKeyScope = "class",
+  records = new MemoryRecords(),
+  wrapping: KeyProvider = provider,
+) {
+  const store = new BranchKeyStore({
+    ...APP,
+    records,
+    provider: wrapping,
+    readers: [wrapping],
+  });
   const cache = new BranchKeyCache({ ttlMs: 60_000, maxEncryptions: 1000, maxEntries: 10 });
   const scopes = { payment: scope, pii: scope, general: scope };
   return { records, store, cache, keyring: new HierarchicalKeyring({ store, cache, scopes }) };
@@ -111,4 +121,23 @@ Deno.test("after a rotation and its news, the new version encrypts and the old o
   const after = await keyring.generateDataKey("payment", CONTEXT);
   assertEquals(after.branchKey?.version, version);
   assertEquals(await keyring.decryptDataKey(before.encrypted, CONTEXT), before.plaintext);
+});
+
+Deno.test("the region is that of the fetch, for as long as the key is in the cache", async () => {
+  let region = "us-east-1";
+  class Regional extends EnvKeyProvider {
+    override async unwrapKey(...args: Parameters<EnvKeyProvider["unwrapKey"]>) {
+      return { ...await super.unwrapKey(...args), region };
+    }
+  }
+  const regional = new Regional(bytes("x".repeat(32)));
+  const { keyring, cache } = setting("class", new MemoryRecords(), regional);
+  const { encrypted, ...made } = await keyring.generateDataKey("payment", CONTEXT);
+  const open = async () => (await keyring.openDataKey(encrypted, CONTEXT)).region;
+  assertEquals([made.region, await open()], ["us-east-1", "us-east-1"]);
+  region = "us-west-2";
+  assertEquals(await open(), "us-east-1");
+  cache.clear();
+  assertEquals(await open(), "us-west-2");
+  assertEquals((await keyring.generateDataKey("payment", CONTEXT)).region, "us-west-2");
 });

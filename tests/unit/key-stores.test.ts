@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { withRequestId } from "../../functions-shared/telemetry/request.ts";
 import { branchKeyRecords } from "../../functions-shared/database/key-stores.ts";
 import type { Rpc } from "../../functions-shared/database/rpc.ts";
 import type { DeadRegion } from "../../functions-shared/keys/key-provider.ts";
@@ -19,8 +20,21 @@ function setting(
     onRotation: () => state.rotations++,
     onDeadRegions: (regions) => state.learnt.push(regions),
   }, () => 1000);
-  return { state, read: () => records.get("payment", "branch:ACTIVE") };
+  return { state, records, read: () => records.get("payment", "branch:ACTIVE") };
 }
+
+Deno.test("a branch key is made for the request that first needed it, if there is one", async () => {
+  const { state, records } = setting([]);
+  const record = { "branch-key-id": "payment" };
+  const request = "0b9bd1a5-1111-4111-8111-111111111111";
+  await withRequestId(request, () => records.create([record]));
+  await records.create([record]);
+  const p_records = JSON.stringify([record]);
+  assertEquals(state.asked, [
+    ["kms_branch_key_create", { p_records, p_request_id: request }],
+    ["kms_branch_key_create", { p_records, p_request_id: null }],
+  ]);
+});
 
 Deno.test("the first epoch is no news, a higher one is, once", async () => {
   const { state, read } = setting([7, 7, 8, 8]);

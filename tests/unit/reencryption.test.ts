@@ -123,6 +123,7 @@ function setting(
   memory = new Memory(),
 ) {
   const kicked: Promise<unknown>[] = [];
+  const failures: unknown[] = [];
   const reencryption = new Reencryption({
     cipher,
     direct: cipher,
@@ -132,9 +133,10 @@ function setting(
     keyrings: { payment: "hierarchical", pii: "direct", general: "hierarchical" },
     branchKeyScopes: { payment: "class", pii: "class", general: "owner" },
     background: (work) => kicked.push(work),
+    failed: (...failure) => failures.push(failure),
     ...overrides,
   });
-  return { memory, reencryption, kicked };
+  return { memory, reencryption, kicked, failures };
 }
 
 Deno.test("a run works chunk by chunk until the job has ended", async () => {
@@ -240,7 +242,7 @@ Deno.test("cron works on one job after the other, while its budget lasts", async
 });
 
 Deno.test("a start works in the background; one that would overlap names the running job", async () => {
-  const { memory, reencryption, kicked } = setting();
+  const { memory, reencryption, kicked, failures } = setting();
   const job = await reencryption.start(ACTOR, {});
   assertEquals([job.status, kicked.length], ["running", 1]);
   const error = await suiteError(() => reencryption.start(ACTOR, {}));
@@ -249,8 +251,20 @@ Deno.test("a start works in the background; one that would overlap names the run
   assert(error.violations[0]?.detail.includes(job.id));
   await Promise.all(kicked);
   assertEquals((await memory.get(job.id))?.status, "completed");
+  assertEquals(failures, []);
 
   memory.start = () => Promise.resolve({ started: true, job: jobOf({ status: "completed" }) });
   await reencryption.start(ACTOR, {});
   assertEquals(kicked.length, 1, "a job without rows needs no worker");
+});
+
+Deno.test("a run in the background that fails is told of, with its job, and ends nothing", async () => {
+  const down = new SuiteError("database_unavailable");
+  const memory = new Memory();
+  memory.claim = () => Promise.reject(down);
+  const { reencryption, kicked, failures } = setting({}, memory);
+  const job = await reencryption.start(ACTOR, {});
+  await Promise.all(kicked);
+  assertEquals(failures, [[ACTOR, job, down]]);
+  assertEquals((await memory.get(job.id))?.status, "running");
 });

@@ -68,13 +68,14 @@ Deno.test("the entry names the keys that opened the message, whatever is stored 
     required: "number",
     open: async ({ field, message }) => ({
       ...await cipher.open({ ...IDENTITY, field }, message),
-      keys: { keyId: "arn", branchKey: { id: "payment", version: "opened" } },
+      keys: { keyId: "arn", region: "r-1", branchKey: { id: "payment", version: "opened" } },
     }),
   });
   assertEquals(audit.entries, [{
     ...ENTRY,
     outcome: "success",
     kms_key_arn: "arn",
+    kms_region: "r-1",
     branch_key_id: "payment",
     branch_key_version: "opened",
   }]);

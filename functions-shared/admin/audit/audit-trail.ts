@@ -7,7 +7,7 @@ import type { Actor, AuditEntry, AuditLog } from "../../telemetry/audit.ts";
 import { containsCardNumber } from "../../validation.ts";
 import type { AnchorSignatures } from "./signatures.ts";
 import type {
-  Alert,
+  AlertReport,
   Anchor,
   AuditTrailStore,
   DayRange,
@@ -200,10 +200,7 @@ export class AuditTrail {
     return { days, entries, complete, anchor };
   }
 
-  async alerts(actor: Actor, thresholds: Thresholds): Promise<{
-    readonly since: string;
-    readonly alerts: readonly Alert[];
-  }> {
+  async alerts(actor: Actor, thresholds: Thresholds): Promise<AlertReport> {
     await this.#append(actor, "audit.alerts", { hours: thresholds.hours });
     return await this.#store.alerts(thresholds);
   }

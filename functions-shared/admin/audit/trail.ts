@@ -94,6 +94,26 @@ export interface Alert {
   readonly first_at: string;
 }
 
+/** What the suite runs on was changed, or something was destroyed for good. */
+export interface AdministrativeChange {
+  readonly action: string;
+  /** `admin` is a user; `system` is the database itself, such as a user deleted in Supabase Auth. */
+  readonly actor_type: Actor["actor_type"];
+  readonly actor_id: string;
+  /** Entries of this action and actor. */
+  readonly count: number;
+  /** ISO 8601. */
+  readonly first_at: string;
+  readonly last_at: string;
+}
+
+export interface AlertReport {
+  readonly since: string;
+  readonly alerts: readonly Alert[];
+  /** Of all that was done in the time, the last one first: at most 100. */
+  readonly changes: readonly AdministrativeChange[];
+}
+
 export interface Thresholds {
   readonly hours: number;
   readonly revealsPerHour: number;
@@ -127,8 +147,5 @@ export interface AuditTrailStore {
   verifyPage(range: DayRange, after: string | undefined, limit: number): Promise<VerifiedPage>;
   /** False when somebody else has pruned the day. Audited in the same transaction. */
   prune(actor: Actor, anchor: SignedAnchor): Promise<boolean>;
-  alerts(thresholds: Thresholds): Promise<{
-    readonly since: string;
-    readonly alerts: readonly Alert[];
-  }>;
+  alerts(thresholds: Thresholds): Promise<AlertReport>;
 }

@@ -111,7 +111,7 @@ async function readAlerts({ url, actor, config, services }: AuditExchange): Prom
     }),
     cryptoperiodDays,
   };
-  const { since, alerts } = await services.auditTrail.alerts(actor, thresholds);
+  const { since, alerts, changes } = await services.auditTrail.alerts(actor, thresholds);
   return success({
     since,
     hours: thresholds.hours,
@@ -121,5 +121,6 @@ async function readAlerts({ url, actor, config, services }: AuditExchange): Prom
       cryptoperiod_days: cryptoperiodDays,
     },
     alerts,
+    changes,
   });
 }

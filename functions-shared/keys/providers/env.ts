@@ -15,7 +15,13 @@ import {
   wrapDataKeyRawAes,
 } from "../../message/mod.ts";
 import { hkdfSha512 } from "../../message/primitives.ts";
-import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../key-provider.ts";
+import type {
+  KeyDescription,
+  KeyMetadata,
+  KeyProvider,
+  RegionReport,
+  UnwrappedKey,
+} from "../key-provider.ts";
 import type { GeneratedDataKey } from "../keyring.ts";
 
 const KEY_NAMESPACE = "env";
@@ -103,7 +109,7 @@ export class EnvKeyProvider implements KeyProvider {
     from: EncryptionContext,
     to: EncryptionContext,
   ): Promise<Uint8Array> {
-    const plaintext = await this.unwrapKey(keyId, wrapped, from);
+    const { plaintext } = await this.unwrapKey(keyId, wrapped, from);
     try {
       return await this.wrapKey(keyId, plaintext, to);
     } finally {
@@ -131,14 +137,15 @@ export class EnvKeyProvider implements KeyProvider {
     keyId: string,
     wrapped: Uint8Array,
     context: EncryptionContext,
-  ): Promise<Uint8Array> {
+  ): Promise<UnwrappedKey> {
     this.#classOf(keyId);
     const infoEnd = 1 + (wrapped[0] ?? 0);
-    return await this.decryptDataKey({
+    const plaintext = await this.decryptDataKey({
       providerId: KEY_NAMESPACE,
       providerInfo: wrapped.slice(1, infoEnd),
       ciphertext: wrapped.slice(infoEnd),
     }, context);
+    return { plaintext };
   }
 
   describe(dataClass: DataClass): Promise<KeyDescription> {

@@ -13,8 +13,9 @@ import type {
   KeyMetadata,
   KeyProvider,
   RegionReport,
+  UnwrappedKey,
 } from "../../key-provider.ts";
-import type { GeneratedDataKey } from "../../keyring.ts";
+import type { GeneratedDataKey, OpenedDataKey } from "../../keyring.ts";
 import { SingleFlight } from "../../single-flight.ts";
 import { formatKeyArn, type KeyArn, keyArnIn, keyIdIn, parseKeyArn } from "./arn.ts";
 import type { AwsClock } from "./client-options.ts";
@@ -161,10 +162,13 @@ export class AwsKeyProvider implements KeyProvider {
     // By alias rather than by resolved ARN: a re-pointed alias takes effect at once, and key policies
     // that restrict `kms:RequestAlias` keep working.
     const alias = this.#config.aliases[dataClass];
-    const { plaintext, ciphertext, keyArn } = await this.#call(
+    const { plaintext, ciphertext, keyArn, region } = await this.#call(
       "GenerateDataKey",
       alias,
-      (region, keyId, signal) => this.#kms.generateDataKey(region, keyId, context, signal),
+      async (region, keyId, signal) => ({
+        ...await this.#kms.generateDataKey(region, keyId, context, signal),
+        region,
+      }),
       signal,
     );
     try {
@@ -180,6 +184,7 @@ export class AwsKeyProvider implements KeyProvider {
     return {
       plaintext,
       keyId: keyArn,
+      region,
       encrypted: { providerId: PROVIDER_ID, providerInfo, ciphertext },
     };
   }
@@ -193,8 +198,17 @@ export class AwsKeyProvider implements KeyProvider {
     context: EncryptionContext,
     signal?: AbortSignal,
   ): Promise<Uint8Array> {
-    const arn = parseKeyArn(new TextDecoder().decode(encrypted.providerInfo));
-    return await this.#decrypt(arn, encrypted.ciphertext, context, signal);
+    return (await this.openDataKey(encrypted, context, signal)).plaintext;
+  }
+
+  async openDataKey(
+    encrypted: EncryptedDataKey,
+    context: EncryptionContext,
+    signal?: AbortSignal,
+  ): Promise<OpenedDataKey> {
+    const keyId = new TextDecoder().decode(encrypted.providerInfo);
+    const { ciphertext } = encrypted;
+    return { ...await this.#decrypt(parseKeyArn(keyId), ciphertext, context, signal), keyId };
   }
 
   async wrappingKeyId(dataClass: DataClass, standing = ""): Promise<string> {
@@ -252,7 +266,7 @@ export class AwsKeyProvider implements KeyProvider {
     wrapped: Uint8Array,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array> {
+  ): Promise<UnwrappedKey> {
     return await this.#decrypt(parseKeyArn(keyId), wrapped, context, signal);
   }
 
@@ -320,12 +334,15 @@ export class AwsKeyProvider implements KeyProvider {
     ciphertext: Uint8Array,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array> {
+  ): Promise<UnwrappedKey> {
     const ours = await this.#requireOurs(arn, ciphertext);
     return await this.#call(
       "Decrypt",
       formatKeyArn(ours),
-      (region, keyId, signal) => this.#kms.decrypt(region, keyId, ciphertext, context, signal),
+      async (region, keyId, signal) => ({
+        plaintext: await this.#kms.decrypt(region, keyId, ciphertext, context, signal),
+        region,
+      }),
       signal,
     );
   }

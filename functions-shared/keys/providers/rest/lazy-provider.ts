@@ -4,7 +4,13 @@
  */
 import type { DataClass } from "../../../data-class.ts";
 import type { EncryptedDataKey, EncryptionContext } from "../../../message/mod.ts";
-import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type {
+  KeyDescription,
+  KeyMetadata,
+  KeyProvider,
+  RegionReport,
+  UnwrappedKey,
+} from "../../key-provider.ts";
 import type { GeneratedDataKey } from "../../keyring.ts";
 import type { KeyNames } from "./key-names.ts";
 
@@ -74,7 +80,7 @@ export class LazyKeyProvider implements KeyProvider {
     wrapped: Uint8Array,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array> {
+  ): Promise<UnwrappedKey> {
     return await (await this.#provider()).unwrapKey(keyId, wrapped, context, signal);
   }
 

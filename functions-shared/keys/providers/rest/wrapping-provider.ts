@@ -12,7 +12,13 @@ import {
   serializeEncryptionContext,
 } from "../../../message/mod.ts";
 import { randomBytes } from "../../../message/primitives.ts";
-import type { KeyDescription, KeyMetadata, KeyProvider, RegionReport } from "../../key-provider.ts";
+import type {
+  KeyDescription,
+  KeyMetadata,
+  KeyProvider,
+  RegionReport,
+  UnwrappedKey,
+} from "../../key-provider.ts";
 import type { GeneratedDataKey } from "../../keyring.ts";
 import { unavailable } from "./failure.ts";
 import type { KeyNames } from "./key-names.ts";
@@ -129,7 +135,7 @@ export class WrappingKeyProvider implements KeyProvider {
     from: EncryptionContext,
     to: EncryptionContext,
   ): Promise<Uint8Array> {
-    const plaintext = await this.unwrapKey(keyId, wrapped, from);
+    const { plaintext } = await this.unwrapKey(keyId, wrapped, from);
     try {
       return await this.wrapKey(keyId, plaintext, to);
     } finally {
@@ -152,8 +158,8 @@ export class WrappingKeyProvider implements KeyProvider {
     wrapped: Uint8Array,
     context: EncryptionContext,
     signal?: AbortSignal,
-  ): Promise<Uint8Array> {
-    return await this.#unwrap(keyId, { ciphertext: wrapped }, context, signal);
+  ): Promise<UnwrappedKey> {
+    return { plaintext: await this.#unwrap(keyId, { ciphertext: wrapped }, context, signal) };
   }
 
   describe(dataClass: DataClass): Promise<KeyDescription> {
