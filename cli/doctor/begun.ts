@@ -9,7 +9,7 @@ export interface Begun {
     readonly step: "prepare" | "switch" | "back";
     /** ISO 8601. */
     readonly started_at: string;
-    /** Branch keys; more than `MAX_COUNTED` are not counted. */
+    /** Records of branch keys; more than `MAX_COUNTED` are not counted. */
     readonly remaining: number;
   } | null;
   /** Those that run, and those whose failures no later one went over; newest first. */
@@ -49,7 +49,7 @@ function checkMigration(report: Report, migration: Begun["provider_migration"]):
   report.warn(
     check,
     `from ${from} to ${to} since ${started_at}: ${step}, ` +
-      `${remaining === 0 ? "done for all branch keys" : `${count} branch keys remain`}`,
+      `${remaining === 0 ? "done for all branch keys" : `${count} records of branch keys remain`}`,
     step === "back"
       ? `end it: ${command} --back`
       : `${

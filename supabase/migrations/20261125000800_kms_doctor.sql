@@ -115,37 +115,65 @@ comment on function kms.doctor_migrations() is
   'Versions of the migrations that were applied, by the Supabase CLI''s own table; null without one.';
 
 -- ── What was begun ─────────────────────────────────────────────────────────────────────────────
+create function kms.doctor_remaining(p_from text, p_to text, p_step text) returns bigint
+language sql stable set search_path = ''
+as $$
+  -- From one wrapping key to the next along the index, and by names before records are looked into: there
+  -- may be a branch key for every user.
+  with recursive wrapping_key (id) as (
+    (select k.record ->> 'kms-arn' from kms.branch_keys as k order by 1 limit 1)
+    union all
+    select (
+      select k.record ->> 'kms-arn' from kms.branch_keys as k
+      where k.record ->> 'kms-arn' > w.id order by 1 limit 1
+    )
+    from wrapping_key as w where w.id is not null
+  ),
+  p as materialized ( -- otherwise they are called for each record
+    select kms.provider_prefix(p_from) as old, kms.provider_prefix(p_to) as new
+  ),
+  bare as materialized (
+    select k.branch_key_id, k.type from kms.branch_keys as k
+    where p_step <> 'back' and not exists (
+      select from kms.branch_key_copies as c
+      where (c.branch_key_id, c.type) = (k.branch_key_id, k.type)
+    )
+  )
+  select least(count(*), 1001) from (
+    (
+      select k.branch_key_id, k.type
+      from p
+      join wrapping_key as w
+        on starts_with(w.id, case p_step when 'back' then p.new when 'switch' then p.old end)
+      join kms.branch_keys as k on k.record ->> 'kms-arn' = w.id
+      limit 1001
+    )
+    union
+    (
+      select k.branch_key_id, k.type
+      from bare as b
+      join kms.branch_keys as k on (k.branch_key_id, k.type) = (b.branch_key_id, b.type)
+      join p on starts_with(k.record ->> 'kms-arn', p.old) or starts_with(k.record ->> 'kms-arn', p.new)
+      limit 1001
+    )
+  ) as r
+$$;
+comment on function kms.doctor_remaining(text, text, text) is
+  'Records of branch keys for which a step of a migration is not done; 1001 stands for more than 1000.';
+
 create function kms.doctor_provider_migration() returns jsonb
 language sql stable set search_path = ''
 as $$
   select jsonb_build_object(
     'from', m.from_provider, 'to', m.to_provider, 'step', m.step,
     'started_at', kms.iso_time(m.started_at),
-    'remaining', (
-      select count(*) from (
-        select distinct k.branch_key_id
-        from kms.branch_keys as k
-        cross join (values (kms.provider_prefix(m.from_provider), kms.provider_prefix(m.to_provider)))
-          as p (old, new)
-        where case m.step when 'back' then starts_with(k.record ->> 'kms-arn', p.new)
-          else m.step = 'switch' and starts_with(k.record ->> 'kms-arn', p.old)
-            or (starts_with(k.record ->> 'kms-arn', p.old)
-                or starts_with(k.record ->> 'kms-arn', p.new))
-              and not exists (
-                select from kms.branch_key_copies as c
-                where (c.branch_key_id, c.type) = (k.branch_key_id, k.type)
-              )
-          end
-        -- More is a number that nobody needs, and there may be a branch key for every user.
-        limit 1001
-      ) as r
-    )
+    'remaining', kms.doctor_remaining(m.from_provider, m.to_provider, m.step)
   )
   from kms.provider_migration as m
 $$;
 comment on function kms.doctor_provider_migration() is
   'The migration between providers that is under way, or null: {"from", "to", "step", "started_at", '
-  '"remaining"}, the branch keys for which its step is not done; 1001 stands for more than 1000.';
+  '"remaining"}, the records for which its step is not done; 1001 stands for more than 1000.';
 
 create function kms.doctor_jobs() returns jsonb
 language sql stable set search_path = ''

@@ -255,7 +255,7 @@ Deno.test("a migration under way: which, since when, how far, and both ways out"
   assertEquals(prepare[0], "warn");
   assertEquals(
     prepare[1],
-    "from aws to vault since 2026-11-20T10:00:00.000Z: prepare, more than 1000 branch keys remain",
+    "from aws to vault since 2026-11-20T10:00:00.000Z: prepare, more than 1000 records of branch keys remain",
   );
   assertMatch(prepare[2], new RegExp(`^go on: ${command}; or return: ${command} --back `));
   assertMatch(migration("switch", 2)[2], new RegExp(`^go on: ${command};`));
