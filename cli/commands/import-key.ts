@@ -1,7 +1,9 @@
 /** `kms import-key`: the one key of a setup made by an earlier guide, so that its rows can be read. */
 import { type Command, Option } from "commander";
+import type { KeyImport } from "../api.ts";
 import { usage } from "../errors.ts";
-import { type Host, parse } from "../host.ts";
+import { credentialsFile, fetchGoogleKey } from "../google-key.ts";
+import { type Host, parse, type Session } from "../host.ts";
 import { given } from "../options.ts";
 import { facts } from "../text.ts";
 
@@ -11,6 +13,7 @@ interface Options {
   readonly name?: string;
   readonly keyVersion?: number;
   readonly derivation?: string;
+  readonly credentialsFile?: string;
 }
 
 export function importKeyCommand(program: Command, host: Host): void {
@@ -33,23 +36,41 @@ export function importKeyCommand(program: Command, host: Host): void {
     .addOption(
       new Option("--derivation <kind>", "how the text becomes the key").choices(["none", "pbkdf2"]),
     )
+    .option(
+      "--credentials-file <file>",
+      "for gcp: JSON key of a service account, mode 0600; the key is then fetched from here and " +
+        "handed over (GOOGLE_APPLICATION_CREDENTIALS)",
+    )
     .action(host.action<Options>(async (session, options) => {
       const { source } = options;
+      if (options.credentialsFile !== undefined && source !== "gcp") {
+        throw usage("--credentials-file belongs to the source gcp");
+      }
       const isPlace = source === "aws" || source === "gcp" || source === "vault";
       if (!isPlace && (options.name !== undefined || options.keyVersion !== undefined)) {
         throw usage("--name and --key-version belong to the sources aws, gcp and vault");
       }
       const api = await session.admin();
-      const imported = await api.importKey(given({
-        source: source === "stdin" ? "inline" as const : source,
-        key_id: options.keyId,
-        name: options.name,
-        version: options.keyVersion,
-        derivation: options.derivation,
-        key: source === "stdin" ? await keyFrom(session.io) : undefined,
-      }));
+      const imported = await api.importKey({
+        ...await placeOf(session, options),
+        ...given({ derivation: options.derivation }),
+      });
       return { document: imported, text: facts(imported) };
     }));
+}
+
+/** Where the functions find the key, or the key itself. */
+async function placeOf({ io }: Session, options: Options): Promise<KeyImport> {
+  const { source, keyId, name, keyVersion: version } = options;
+  if (source === "stdin") {
+    return { source: "inline", ...given({ key_id: keyId }), key: await keyFrom(io) };
+  }
+  const file = source === "gcp" ? credentialsFile(options.credentialsFile, io) : undefined;
+  if (file === undefined) return { source, ...given({ key_id: keyId, name, version }) };
+  const id = keyId ?? (io.env.KMS_KEY_ID?.trim() || "default");
+  io.err(`fetching ${name ?? `the key ${id}`} from here, with ${file}`);
+  const key = await fetchGoogleKey(file, { keyId: id, name, version }, io);
+  return { source: "inline", key_id: id, key };
 }
 
 async function keyFrom(io: { stdin(): Promise<string> }): Promise<string> {

@@ -77,9 +77,9 @@ function localFault(layer: Layer | undefined, target: string): string | undefine
   }
 }
 
-/** What the command line may use of the rest: configuration, key providers, and where the stack is. */
+/** What the command line may use of the rest: configuration, key providers, sources of older keys, and where the stack is. */
 const CLI_IMPORTS =
-  /^(cli\/|local\/stack-file\.ts$|functions-shared\/(config|config-gcp|config-vault|environment|errors|data-class)\.ts$|functions-shared\/keys\/)/;
+  /^(cli\/|local\/stack-file\.ts$|functions-shared\/(assembly\/legacy-key-sources|config|config-gcp|config-vault|environment|errors|data-class)\.ts$|functions-shared\/keys\/)/;
 
 /**
  * The embedded stack is a tool of development: it may read the functions' code, never the tests. The command

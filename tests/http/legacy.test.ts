@@ -1,8 +1,8 @@
 /** Setups of the key management guide: their key from each place it may be in, and their rows with it. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { AwsClient } from "aws4fetch";
 import { startLocalGcp } from "../../local/gcp/mod.ts";
 import { startLocalVault } from "../../local/vault/mod.ts";
+import { putParameter as putParameterOf } from "../support/parameter-store.ts";
 import { sharedStack } from "../support/stack.ts";
 import { eventually } from "../stack/eventually.ts";
 import {
@@ -143,25 +143,8 @@ async function revealData(userId: string, id: string | null): Promise<unknown> {
   return answer.body.record?.data;
 }
 
-/** As the guide's `aws ssm put-parameter` does it. */
 async function putParameter(name: string, value: string, overwrite = false): Promise<void> {
-  const { aws } = await sharedStack();
-  const client = new AwsClient({ ...aws.identities.operator, service: "ssm", region: "us-east-1" });
-  const response = await client.fetch(`${aws.endpoint}/`, {
-    method: "POST",
-    headers: {
-      "content-type": "application/x-amz-json-1.1",
-      "x-amz-target": "AmazonSSM.PutParameter",
-    },
-    body: JSON.stringify({
-      Name: name,
-      Value: value,
-      Type: "SecureString",
-      KeyId: "alias/parker-flight-payment-development",
-      Overwrite: overwrite,
-    }),
-  });
-  assertEquals(response.status, 200, await response.text());
+  await putParameterOf((await sharedStack()).aws, name, value, overwrite);
 }
 
 test("a key and its rows come from Parameter Store, Secret Manager and Vault", async () => {
