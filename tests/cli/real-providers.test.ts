@@ -122,7 +122,10 @@ test("doctor: after all of this it still says what is true", async () => {
   assertEquals([report.code, healthy, not("fail")], [0, true, []], report.stdout);
   const [cron, stored, ...more] = not("warn");
   assertMatch(cron ?? "", /^database\.cron: /);
-  assertMatch(stored ?? "", /^functions\.configuration: revision \d+ of the database .*\(env; aws read\)/);
+  assertMatch(
+    stored ?? "",
+    /^functions\.configuration: revision \d+ of the database .*\(env; aws read\)/,
+  );
   assertEquals(more, []);
 
   const { aws } = await stackOfOperator();
