@@ -87,7 +87,7 @@ export async function writeExport(
 export async function pruneBefore(api: AdminApi, before: string, io: Io): Promise<Pruned> {
   const parts: Pruned[] = [];
   for (;;) {
-    requireTime(io);
+    requireTime(io, "interrupted: what is gone is gone, and the same command goes on");
     const part = await patiently(() => api.pruneAudit(before), io.interrupted);
     parts.push(part);
     const [days, entries] = [sum(parts, "days"), sum(parts, "entries")];
@@ -114,8 +114,8 @@ async function* pages<Page extends { readonly next_cursor: string | null }>(
   } while (cursor);
 }
 
-function requireTime(io: Io): void {
-  if (io.interrupted.aborted) throw new CliError(EXIT.interrupted, "interrupted", "interrupted");
+function requireTime(io: Io, message = "interrupted: nothing was changed"): void {
+  if (io.interrupted.aborted) throw new CliError(EXIT.interrupted, "interrupted", message);
 }
 
 function sum<Name extends string>(

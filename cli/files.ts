@@ -80,7 +80,7 @@ export async function writeNewFile(
     }
     await Deno.remove(partial).catch(() => {});
     if (cause instanceof CliError) throw cause;
-    throw new CliError(EXIT.unavailable, "not_written", `${path} could not be written`, { cause });
+    throw new CliError(EXIT.usage, "not_written", `${path} could not be written`, { cause });
   }
   return size;
 }

@@ -1,4 +1,4 @@
-import { usage } from "./errors.ts";
+import { CliError, EXIT, usage } from "./errors.ts";
 
 /** The world as a command sees it. Tests bring their own. */
 export interface Io {
@@ -30,10 +30,11 @@ export function processIo(): Io {
     out: (text) => writeAll(Deno.stdout, encoder.encode(`${text}\n`)),
     err: (text) => draw(`${text}\n`),
     draw,
-    isTerminal: Deno.stderr.isTerminal(),
+    isTerminal: Deno.stderr.isTerminal() && Deno.env.get("TERM") !== "dumb",
     columns: () => {
       try {
-        return Deno.consoleSize().columns;
+        // A terminal whose size nobody has set says 0.
+        return Deno.consoleSize().columns || 80;
       } catch {
         return 80;
       }
@@ -57,11 +58,14 @@ export function readOnce(read: () => Promise<string>): () => Promise<string> {
   };
 }
 
+const ENDING = "\nending after what is under way; Ctrl-C once more ends at once\n";
+
 function firstInterrupt(): AbortSignal {
   const controller = new AbortController();
   Deno.addSignalListener("SIGINT", () => {
     // A second one ends at once: whatever runs is made to survive that.
     if (controller.signal.aborted) Deno.exit(130);
+    writeAll(Deno.stderr, new TextEncoder().encode(ENDING));
     controller.abort();
   });
   return controller.signal;
@@ -74,6 +78,8 @@ function writeAll(to: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Arra
     }
   } catch (error) {
     // The reader of a pipe has seen enough.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    if (error instanceof Deno.errors.BrokenPipe) return;
+    const message = "the answer could not be written: is the disk full?";
+    throw new CliError(EXIT.internal, "not_written", message, { cause: error });
   }
 }

@@ -23,7 +23,11 @@ export class JobProgress {
   show(job: Job): void {
     if (this.#io.isTerminal) {
       this.#drawn = true;
-      this.#io.draw(`\r${this.#line(job, true).slice(0, this.#io.columns() - 1)}\x1b[K`);
+      const width = this.#io.columns() - 1;
+      const whole = this.#line(job, true);
+      // A narrow terminal has numbers rather than a bar.
+      const line = whole.length > width ? this.#line(job, false) : whole;
+      this.#io.draw(`\r${line.slice(0, Math.max(0, width))}\x1b[K`);
       return;
     }
     const percent = percentOf(job);

@@ -13,9 +13,11 @@ import { migrateProviderCommand } from "./commands/migrate-provider.ts";
 import { reencryptCommand } from "./commands/reencrypt.ts";
 import { retireCommand } from "./commands/retire.ts";
 import { rotateCommand } from "./commands/rotate.ts";
+import { newestMigration } from "./doctor/migrations.ts";
 import { CliError, errorDocument, errorText, EXIT, usage } from "./errors.ts";
 import { Host } from "./host.ts";
 import type { Io } from "./io.ts";
+import { printable } from "./text.ts";
 
 const COMMANDS = [
   doctorCommand,
@@ -42,6 +44,7 @@ export async function run(args: readonly string[], io: Io): Promise<number> {
   const host = new Host(io);
   const program = new Command()
     .name("deno task kms --")
+    .version(versionText(), "-V, --version", "what this command line was made for")
     .description("Operates the suite: keys, jobs, providers, configuration, audit.")
     .showHelpAfterError("(--help shows what it takes)")
     .addHelpText("after", FOOTER)
@@ -49,6 +52,8 @@ export async function run(args: readonly string[], io: Io): Promise<number> {
     .configureOutput({
       writeOut: (text) => io.out(text.trimEnd()),
       writeErr: (text) => io.err(text.trimEnd()),
+      outputError: (text, write) =>
+        write(withoutValues(text.trimEnd()).split("\n").map(printable).join("\n")),
     });
   for (const add of COMMANDS) add(program, host);
   // `deno task kms -- doctor` passes the dashes on.
@@ -66,7 +71,8 @@ function fail(error: unknown, json: boolean, io: Io): number {
     if (error.exitCode === 0) return EXIT.ok;
     // Commander has told people already.
     if (json) {
-      io.out(JSON.stringify(errorDocument(usage(error.message.replace(/^error: /, ""))), null, 2));
+      const said = withoutValues(error.message.replace(/^error: /, ""));
+      io.out(JSON.stringify(errorDocument(usage(said)), null, 2));
     }
     return EXIT.usage;
   }
@@ -76,6 +82,20 @@ function fail(error: unknown, json: boolean, io: Io): number {
   io.err(errorText(known));
   if (json) io.out(JSON.stringify(errorDocument(known), null, 2));
   return known.exit;
+}
+
+/** What commander says without what was given: it may be a secret in the wrong place. */
+function withoutValues(text: string): string {
+  return text
+    .replace(/(unknown option '[^'=]*)=[\s\S]*'/, "$1'")
+    .replace(/(unknown command) '(?![a-z-]{1,20}')[\s\S]*'/, "$1")
+    .replace(/(command-argument value|argument) '[\s\S]*' is invalid/, "$1 is invalid")
+    .replace(/(but got \d+): [\s\S]*\./, "$1.");
+}
+
+/** The database that it expects: `doctor` compares. */
+function versionText(): string {
+  return `made for the migrations up to ${newestMigration()}; Deno ${Deno.version.deno}`;
 }
 
 /** Where an unforeseen fault lies, without its message: that may quote what must not be shown. */

@@ -48,6 +48,7 @@ export function auditCommand(program: Command, host: Host): void {
       ...{ limit, cursor, from, to, action, outcome },
       ...{ actor_id: options.actor, owner_id: options.owner, record_id: options.record },
     }) as AuditFilter);
+    if (page.entries.length === 0) return { document: page, text: "none" };
     return {
       document: page,
       text: table(page.entries, ENTRY_COLUMNS) + nextPage(page.next_cursor),

@@ -6,6 +6,7 @@ import { checkAwsSession } from "../doctor/aws-session.ts";
 import { checkConfiguration } from "../doctor/configuration.ts";
 import { checkDatabase } from "../doctor/database.ts";
 import { checkFunctions } from "../doctor/functions.ts";
+import { aboutEnvironment, askSettings, type Settings } from "../doctor/in-force.ts";
 import { checkKeyServices } from "../doctor/key-services.ts";
 import { lineText, Report } from "../doctor/report.ts";
 import { readEnvironment } from "../env-files.ts";
@@ -28,11 +29,12 @@ export function doctorCommand(program: Command, host: Host): void {
         if (json) io.err(lineText(line));
         else io.out(lineText(line));
       });
+      const settings = await askSettings(target);
       const config = checkConfiguration(report, env);
       if (config === undefined) report.notChecked("keys", "configuration");
-      else await checkKeys(report, config);
+      else await checkKeys(report, config, settings.ok ? settings.value.settings : undefined);
       await checkDatabase(report, target);
-      await checkFunctions(report, config, target);
+      await checkFunctions(report, config, target, settings);
 
       const [pass, warn, fail] = [report.count("pass"), report.count("warn"), report.count("fail")];
       return {
@@ -43,18 +45,25 @@ export function doctorCommand(program: Command, host: Host): void {
     }));
 }
 
-async function checkKeys(report: Report, config: Config): Promise<void> {
+/** Key services that the environment names, as they are seen from here. */
+async function checkKeys(
+  report: Report,
+  config: Config,
+  settings: Settings | undefined,
+): Promise<void> {
+  const about = (name: string) => aboutEnvironment(report, name, settings);
   if (config.aws !== undefined) {
-    const awsSession = await checkAwsSession(report, config.aws);
-    if (awsSession !== undefined) await checkAwsKeys(report, config, config.aws, awsSession);
+    const aws = about("aws");
+    const awsSession = await checkAwsSession(aws, config.aws);
+    if (awsSession !== undefined) await checkAwsKeys(aws, config, config.aws, awsSession);
     else {
-      report.notChecked(
+      aws.notChecked(
         "aws.keys",
-        report.failed("aws.credentials") ? "aws.credentials" : "aws.role",
+        aws.failed("aws.credentials") ? "aws.credentials" : "aws.role",
       );
     }
   }
-  await checkKeyServices(report, config);
+  await checkKeyServices(about, config);
 }
 
 /** What the functions were given: a file's, the embedded stack's, or this process's variables. */

@@ -1,10 +1,9 @@
 /** `kms import-key`: the one key of a setup made by an earlier guide, so that its rows can be read. */
 import { type Command, Option } from "commander";
 import type { KeyImport } from "../api.ts";
-import { readEnvironment } from "../env-files.ts";
 import { usage } from "../errors.ts";
+import { credentialsFile, fetchGoogleKey } from "../google-key.ts";
 import { type Host, parse, type Session } from "../host.ts";
-import { fetchLocally } from "../local-key.ts";
 import { given } from "../options.ts";
 import { facts } from "../text.ts";
 
@@ -14,8 +13,7 @@ interface Options {
   readonly name?: string;
   readonly keyVersion?: number;
   readonly derivation?: string;
-  readonly local?: boolean;
-  readonly envFile?: string;
+  readonly credentialsFile?: string;
 }
 
 export function importKeyCommand(program: Command, host: Host): void {
@@ -38,46 +36,45 @@ export function importKeyCommand(program: Command, host: Host): void {
     .addOption(
       new Option("--derivation <kind>", "how the text becomes the key").choices(["none", "pbkdf2"]),
     )
-    .option("--local", "fetch it here, with credentials of this machine, and send it")
-    .option("--env-file <file>", "those credentials, mode 0600 (default: the environment)")
+    .option(
+      "--credentials-file <file>",
+      "for gcp: JSON key of a service account, mode 0600; the key is then fetched from here and " +
+        "handed over (GOOGLE_APPLICATION_CREDENTIALS)",
+    )
     .action(host.action<Options>(async (session, options) => {
+      const { source } = options;
+      if (options.credentialsFile !== undefined && source !== "gcp") {
+        throw usage("--credentials-file belongs to the source gcp");
+      }
+      const isPlace = source === "aws" || source === "gcp" || source === "vault";
+      if (!isPlace && (options.name !== undefined || options.keyVersion !== undefined)) {
+        throw usage("--name and --key-version belong to the sources aws, gcp and vault");
+      }
       const api = await session.admin();
-      const imported = await api.importKey(await requestOf(session, options));
+      const imported = await api.importKey({
+        ...await placeOf(session, options),
+        ...given({ derivation: options.derivation }),
+      });
       return { document: imported, text: facts(imported) };
     }));
 }
 
-/** @throws {CliError} for options that do not go together, or a key that cannot be fetched here. */
-async function requestOf(session: Session, options: Options): Promise<KeyImport> {
-  const { source, local, envFile, keyId, name, keyVersion: version, derivation } = options;
-  const isPlace = source === "aws" || source === "gcp" || source === "vault";
-  if (!isPlace && (name !== undefined || version !== undefined || local)) {
-    throw usage("--name, --key-version and --local belong to the sources aws, gcp and vault");
-  }
-  if (envFile !== undefined && !local) throw usage("--env-file belongs to --local");
-  const request = given({ key_id: keyId, derivation });
+/** Where the functions find the key, or the key itself. */
+async function placeOf({ io }: Session, options: Options): Promise<KeyImport> {
+  const { source, keyId, name, keyVersion: version } = options;
   if (source === "stdin") {
-    return { ...request, source: "inline", key: oneLine(await session.io.stdin(), "stdin") };
+    return { source: "inline", ...given({ key_id: keyId }), key: await keyFrom(io) };
   }
-  if (!isPlace || !local) return { ...request, ...given({ source, name, version }) };
-  const at = given({ keyId, name, version });
-  const key = await fetchLocally(source, at, await ownEnvironment(session, envFile));
-  return { ...request, source: "inline", key: oneLine(key, "the secret") };
+  const file = source === "gcp" ? credentialsFile(options.credentialsFile, io) : undefined;
+  if (file === undefined) return { source, ...given({ key_id: keyId, name, version }) };
+  const id = keyId ?? (io.env.KMS_KEY_ID?.trim() || "default");
+  io.err(`fetching ${name ?? `the key ${id}`} from here, with ${file}`);
+  const key = await fetchGoogleKey(file, { keyId: id, name, version }, io);
+  return { source: "inline", key_id: id, key };
 }
 
-/** What the platform gives to the functions is no part of the file or of this process's environment. */
-async function ownEnvironment(session: Session, envFile: string | undefined) {
-  const { apiUrl, secretKey, functionEnv } = await session.target();
-  return {
-    ...functionEnv,
-    ...await readEnvironment(envFile, session.io),
-    SUPABASE_URL: apiUrl,
-    SUPABASE_SECRET_KEYS: JSON.stringify({ default: secretKey }),
-  };
-}
-
-function oneLine(text: string, what: string): string {
-  const key = text.replace(/\r?\n$/, "");
+async function keyFrom(io: { stdin(): Promise<string> }): Promise<string> {
+  const key = (await io.stdin()).replace(/\r?\n$/, "");
   if (key.length >= 1 && key.length <= 1024 && !/[\r\n]/.test(key)) return key;
-  throw usage(`${what} must hold the key: one line of 1 to 1024 characters`);
+  throw usage("stdin must hold the key: one line of 1 to 1024 characters");
 }

@@ -15,6 +15,7 @@ export function jobsCommand(program: Command, host: Host): void {
   withPage(host.command(jobs, "list", "newest first"))
     .action(host.action<Page>(async (session, { limit, cursor }) => {
       const page = await (await session.admin()).jobs({ limit, cursor } as Page);
+      if (page.jobs.length === 0) return { document: page, text: "none" };
       return { document: page, text: table(page.jobs, COLUMNS) + nextPage(page.next_cursor) };
     }));
   host.command(jobs, "show", "one job; exit code 1 when it has failures")

@@ -1,6 +1,6 @@
 /** `kms rotate`: a new version of a branch key, or new material in the key service itself. */
 import { type Command, Option } from "commander";
-import { EXIT, usage } from "../errors.ts";
+import { ApiError, EXIT, usage } from "../errors.ts";
 import { type Host, parse, type Session } from "../host.ts";
 import { dataClassOption, given } from "../options.ts";
 import { columnsOf, table } from "../text.ts";
@@ -11,6 +11,9 @@ interface Options {
   readonly user?: string;
   readonly confirm?: string;
 }
+
+const NO_BRANCH_KEY =
+  "there is no branch key yet: one is made with the first row of a class or user";
 
 export function rotateCommand(program: Command, host: Host): void {
   host.command(
@@ -28,12 +31,16 @@ export function rotateCommand(program: Command, host: Host): void {
     .action(host.action<Options>(async (session, options) => {
       if (options.target === "kms-key") await requireConfirmation(session, options);
       else if (options.confirm !== undefined) throw usage("--confirm belongs to --target kms-key");
-      const result = await (await session.admin()).rotate(given({
+      const api = await session.admin();
+      const result = await api.rotate(given({
         target: options.target === "kms-key" ? "kms_key" as const : "branch_key" as const,
         data_class: options.class,
         user_id: options.user,
         confirm: options.confirm,
-      }));
+      })).catch((error) => {
+        if (error instanceof ApiError && error.code === "not_found") session.io.err(NO_BRANCH_KEY);
+        throw error;
+      });
       const { rotated, failed } = result;
       const text = [
         table(rotated, columnsOf(rotated)),

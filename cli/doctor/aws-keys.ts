@@ -4,12 +4,20 @@ import { DATA_CLASSES, type DataClass } from "../../functions-shared/data-class.
 import { keyIdIn, parseKeyArn } from "../../functions-shared/keys/providers/aws/arn.ts";
 import { awsClientOptions } from "../../functions-shared/keys/providers/aws/client-options.ts";
 import type { KeyMetadata, KMSClient } from "@aws-sdk/client-kms";
+import { nextAfter } from "./aws-failure.ts";
 import type { AwsSession } from "./aws-session.ts";
 import { checkAwsUse } from "./aws-use.ts";
-import { isUnreachable, type Probe, probe } from "./probe.ts";
+import { type Failure, type Probe, probe } from "./probe.ts";
 import { listed, type Report } from "./report.ts";
 
 type Described = ReadonlyMap<string, Probe<KeyMetadata>>;
+
+interface ClassKey {
+  readonly dataClass: DataClass;
+  readonly alias: string;
+  /** By region. */
+  readonly described: Described;
+}
 
 export async function checkAwsKeys(
   report: Report,
@@ -26,6 +34,7 @@ export async function checkAwsKeys(
     return client;
   };
   const regions = [aws.region, ...aws.fallbackRegions];
+  let account = aws.accountId;
   for (const dataClass of DATA_CLASSES) {
     const alias = aws.aliases[dataClass];
     const described = new Map(
@@ -40,27 +49,43 @@ export async function checkAwsKeys(
         return [region, found] as const;
       })),
     );
-    checkAlias(report, dataClass, alias, described);
+    // As the functions do: keys of one account only, by default the one of the class payment.
+    account ??= accountOf(described);
+    checkAlias(report, { dataClass, alias, described }, account, aws.accountId !== undefined);
     const usable = checkState(report, dataClass, described);
     await checkRotation(report, dataClass, described, clientOf);
     await checkAwsUse(report, config, { dataClass, alias, usable, all: regions, clientOf });
   }
 }
 
-/** There in every region, and everywhere the same key. */
-function checkAlias(report: Report, dataClass: DataClass, alias: string, described: Described) {
+/** There in every region, everywhere the same key, and one of the account whose keys are trusted. */
+function checkAlias(
+  report: Report,
+  { dataClass, alias, described }: ClassKey,
+  account: string | undefined,
+  isConfigured: boolean,
+) {
   const check = `aws.alias.${dataClass}`;
   const regions = [...described.keys()];
-  const missing = regions.filter((region) => errorOf(described, region) === "NotFoundException");
-  const other = regions.filter((region) =>
-    !["", "NotFoundException"].includes(errorOf(described, region))
-  );
+  const failures = [...described].flatMap(([region, found]) => found.ok ? [] : [{ region, found }]);
+  const missing = failures.filter(({ found }) => found.error === "NotFoundException")
+    .map(({ region }) => region);
+  const other = failures.filter(({ found }) => found.error !== "NotFoundException");
   const keys = new Map(
     [...described].flatMap(([region, key]) => key.ok ? [[region, key.value.KeyId ?? ""]] : []),
   );
   const [first = ""] = keys.values();
   const strays = [...keys].filter(([, id]) => id !== first).map(([region]) => region);
-  if (missing.length > 0) {
+  const owner = accountOf(described);
+  const single = [...keys].filter(([, id]) => !id.startsWith("mrk-")).map(([region]) => region);
+  if (regions.length > 1 && single.length > 0) {
+    report.fail(
+      check,
+      `${alias} names a single-region key in ${listed(single)}`,
+      "only multi-region keys have replicas: make one (docs/deployment.md, 1), point the alias at it " +
+        "in every region, and re-encrypt",
+    );
+  } else if (missing.length > 0) {
     report.fail(
       check,
       `${alias} is not there in ${listed(missing)}`,
@@ -68,27 +93,44 @@ function checkAlias(report: Report, dataClass: DataClass, alias: string, describ
         `${first || "KEY-ID"} (replicate the key first: docs/deployment.md, 1)`,
     );
   } else if (other.length > 0) {
-    const error = errorOf(described, other[0] ?? "");
-    report.fail(
-      check,
-      `${alias} cannot be described in ${listed(other)}: ${error}`,
-      isUnreachable(error)
-        ? "look whether KMS there can be reached from here"
-        : "the role needs kms:DescribeKey on the keys of every region (docs/deployment.md, 2)",
-    );
+    report.fail(check, `${alias} cannot be described in ${inWords(other)}`, nextOf(other));
   } else if (strays.length > 0) {
     report.fail(
       check,
       `${alias} names another key in ${listed(strays)} than in ${regions[0]}`,
       `aws kms update-alias --region ${strays[0]} --alias-name ${alias} --target-key-id ${first}`,
     );
-  } else if (regions.length > 1 && !first.startsWith("mrk-")) {
+  } else if (owner !== account) {
     report.fail(
       check,
-      `${alias} names a single-region key`,
-      "only multi-region keys have replicas: make one, point the alias at it, and re-encrypt",
+      `${alias} names a key of account ${owner}, and the functions take those of ${account} only`,
+      isConfigured
+        ? "compare AWS_ACCOUNT_ID, and the account of AWS_ROLE_ARN, with where the keys are"
+        : "all classes' keys belong into one account: look at KMS_PAYMENT_ALIAS and the others",
     );
   } else report.pass(check, `${alias} is ${first} in ${listed(regions)}`);
+}
+
+interface RegionFailure {
+  readonly region: string;
+  readonly found: Failure;
+}
+
+function inWords(failures: readonly RegionFailure[]): string {
+  return listed(failures.map(({ region, found }) => `${region}: ${found.reason}`));
+}
+
+function nextOf([one]: readonly RegionFailure[]): string {
+  return one === undefined ? "" : nextAfter(
+    one.found,
+    one.region,
+    "the role needs kms:DescribeKey on the keys of every region (docs/deployment.md, 2)",
+  );
+}
+
+function accountOf(described: Described): string | undefined {
+  const key = [...described.values()].find((one) => one.ok);
+  return key?.ok ? key.value.AWSAccountId ?? parseKeyArn(key.value.Arn ?? "")?.account : undefined;
 }
 
 /** @returns the regions where the key may be used */
@@ -139,8 +181,8 @@ async function checkRotation(
   if (!status.ok) {
     report.warn(
       check,
-      `cannot be read in ${region}: ${status.error}`,
-      "the role needs kms:GetKeyRotationStatus to tell",
+      `cannot be read in ${region}: ${status.reason}`,
+      nextAfter(status, region, "the role needs kms:GetKeyRotationStatus to tell"),
     );
   } else if (status.value.KeyRotationEnabled) {
     report.pass(
@@ -154,9 +196,4 @@ async function checkRotation(
       `aws kms enable-key-rotation --region ${region} --key-id ${arn}`,
     );
   }
-}
-
-function errorOf(described: Described, region: string): string {
-  const found = described.get(region);
-  return found === undefined || found.ok ? "" : found.error;
 }

@@ -5,9 +5,11 @@ import {
   type AwsClock,
 } from "../../functions-shared/keys/providers/aws/client-options.ts";
 import type { AwsCredentials } from "../../functions-shared/keys/providers/aws/credentials.ts";
+import { awsFailureKind } from "./aws-failure.ts";
+import { checkRole, type Sts } from "./aws-role.ts";
 import { checkClock } from "./clock.ts";
-import { isUnreachable, type Probe, probe } from "./probe.ts";
-import type { Report } from "./report.ts";
+import { type Failure, type Probe, probe } from "./probe.ts";
+import { listed, type Report } from "./report.ts";
 
 /** The session that the functions would have. */
 export interface AwsSession {
@@ -27,37 +29,18 @@ export async function checkAwsSession(
     aws.endpoint ?? `https://sts.${aws.region}.amazonaws.com/`,
   );
   const clock: AwsClock = { offsetMs };
-  const { GetCallerIdentityCommand, STSClient } = await import("@aws-sdk/client-sts");
   const caller: AwsCredentials = {
     accessKeyId: aws.accessKeyId,
     secretAccessKey: aws.secretAccessKey,
     ...aws.sessionToken ? { sessionToken: aws.sessionToken } : {},
   };
-  const sts = new STSClient({
-    ...awsClientOptions(aws, aws.region, caller, clock),
-    sigv4aSigningRegionSet: [aws.region],
-  });
-  const identity = await probe((abortSignal) =>
-    sts.send(new GetCallerIdentityCommand({}), { abortSignal })
-  );
-  if (!identity.ok) {
-    const unreachable = isUnreachable(identity.error);
-    report.fail(
-      "aws.credentials",
-      unreachable
-        ? `STS in ${aws.region} does not answer: ${identity.error}`
-        : `the access key is refused: ${identity.error}`,
-      unreachable
-        ? "look at the region, and whether it can be reached from here; docs/runbooks.md, 2"
-        : "make a new access key for the caller (docs/deployment.md, 2) and set AWS_ACCESS_KEY_ID " +
-          "and AWS_SECRET_ACCESS_KEY",
-    );
+  const identity = await checkCredentials(report, aws, caller, clock);
+  if (identity === undefined) {
     for (const check of ["aws.role", "aws.external_id", "aws.caller"]) {
       report.notChecked(check, "aws.credentials");
     }
     return undefined;
   }
-  report.pass("aws.credentials", identity.value.Arn ?? "accepted");
   if (aws.role === undefined) {
     report.warn(
       "aws.role",
@@ -66,72 +49,112 @@ export async function checkAwsSession(
     );
     return { credentials: caller, clock };
   }
-  const credentials = await checkRole(report, aws.role, sts);
-  await checkCaller(report, aws, caller, clock);
+  const credentials = await checkRole(report, aws.role, identity);
+  await checkCaller(report, aws, identity.region, caller, clock);
   return credentials && { credentials, clock };
 }
 
-type Sts = InstanceType<typeof import("@aws-sdk/client-sts").STSClient>;
+interface Identity {
+  /** ARN of the caller. */
+  readonly arn: string;
+  /** Whose STS answered, and the client of it. */
+  readonly region: string;
+  readonly sts: Sts;
+}
 
-async function checkRole(
+/** In the first region whose STS answers, as the functions do. */
+async function checkCredentials(
   report: Report,
-  role: NonNullable<AwsConfig["role"]>,
-  sts: Sts,
-): Promise<AwsCredentials | undefined> {
-  const { AssumeRoleCommand } = await import("@aws-sdk/client-sts");
-  const assume = (ExternalId: string | undefined) =>
-    probe(async (abortSignal) => {
-      const { Credentials: session } = await sts.send(
-        new AssumeRoleCommand({
-          RoleArn: role.arn,
-          // A trust policy may ask for this name.
-          RoleSessionName: role.sessionName,
-          DurationSeconds: 900,
-          ...ExternalId === undefined ? {} : { ExternalId },
-        }),
-        { abortSignal },
+  aws: AwsConfig,
+  caller: AwsCredentials,
+  clock: AwsClock,
+): Promise<Identity | undefined> {
+  const check = "aws.credentials";
+  const silent: string[] = [];
+  for (const region of [aws.region, ...aws.fallbackRegions]) {
+    const { sts, found } = await identify(aws, region, caller, clock);
+    if (!found.ok && awsFailureKind(found) === "silent") {
+      silent.push(`STS in ${region} does not answer: ${found.reason}`);
+      continue;
+    }
+    if (!found.ok) {
+      report.fail(check, ...refusal(found, region));
+      return undefined;
+    }
+    if (silent.length === 0) report.pass(check, found.value);
+    else {
+      report.warn(
+        check,
+        `${found.value} in ${region}; ${silent.join("; ")}`,
+        "the functions go on with the others; look at the region (docs/runbooks.md, 2)",
       );
-      if (!session?.AccessKeyId || !session.SecretAccessKey || !session.SessionToken) {
-        throw new Error("no session");
-      }
-      return {
-        accessKeyId: session.AccessKeyId,
-        secretAccessKey: session.SecretAccessKey,
-        sessionToken: session.SessionToken,
-      };
-    });
-
-  const session: Probe<AwsCredentials> = await assume(role.externalId);
-  if (session.ok) report.pass("aws.role", role.arn);
-  else {
-    report.fail(
-      "aws.role",
-      `${role.arn} cannot be assumed: ${session.error}`,
-      "compare the role's trust policy with AWS_ROLE_ARN, AWS_EXTERNAL_ID and the caller's ARN " +
-        "(docs/deployment.md, 2)",
-    );
+    }
+    return { arn: found.value, region, sts };
   }
-  // Refused for whatever reason proves nothing while the right one is refused as well.
-  if (!session.ok) report.notChecked("aws.external_id", "aws.role");
-  else if ((await assume(undefined)).ok) {
-    report.warn(
-      "aws.external_id",
-      "the role can be assumed without the external id",
-      "add the condition sts:ExternalId to the role's trust policy",
-    );
-  } else report.pass("aws.external_id", "without it the role is refused");
-  return session.ok ? session.value : undefined;
+  report.fail(
+    check,
+    silent.join("; "),
+    `look at ${aws.endpoint === undefined ? "" : "AWS_ENDPOINT_URL, "}the regions, and whether ` +
+      "they can be reached from here (docs/runbooks.md, 2)",
+  );
+}
+
+async function identify(
+  aws: AwsConfig,
+  region: string,
+  caller: AwsCredentials,
+  clock: AwsClock,
+): Promise<{ readonly sts: Sts; readonly found: Probe<string> }> {
+  const { GetCallerIdentityCommand, STSClient } = await import("@aws-sdk/client-sts");
+  const sts = new STSClient({
+    ...awsClientOptions(aws, region, caller, clock),
+    sigv4aSigningRegionSet: [region],
+  });
+  const found = await probe(async (abortSignal) => {
+    const { Arn } = await sts.send(new GetCallerIdentityCommand({}), { abortSignal });
+    // A page of somebody on the way reads as an answer without content.
+    if (Arn === undefined) throw Object.assign(new Error("no ARN"), { name: "Unknown" });
+    return Arn;
+  });
+  return { sts, found };
+}
+
+const NEW_KEY = "make a new access key for the caller (docs/deployment.md, 2) and set " +
+  "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+
+/** By AWS's names of them: what is wrong with the access key, and what to do. */
+const REFUSALS: Readonly<Record<string, readonly [what: string, next: string]>> = {
+  InvalidClientTokenId: ["AWS does not know the access key, or it is inactive", NEW_KEY],
+  SignatureDoesNotMatch: [
+    "the secret is not that of the access key",
+    "set AWS_SECRET_ACCESS_KEY to the secret of AWS_ACCESS_KEY_ID, or make a new pair " +
+    "(docs/deployment.md, 2)",
+  ],
+  ExpiredToken: [
+    "the session token has expired",
+    "give an access key that lasts, without AWS_SESSION_TOKEN (docs/deployment.md, 2)",
+  ],
+};
+
+function refusal(failure: Failure, region: string): readonly [what: string, next: string] {
+  const { error } = failure;
+  if (awsFailureKind(failure) === "throttled") {
+    return [`STS in ${region} is asked too often: ${error}`, "wait a minute, then ask again"];
+  }
+  return REFUSALS[error.replace(/Exception$/, "")] ??
+    [`the access key is refused in ${region}: ${error}`, NEW_KEY];
 }
 
 /** The access key lies in the functions' secrets for years: it must be worth nothing by itself. */
 async function checkCaller(
   report: Report,
   aws: AwsConfig,
+  region: string,
   caller: AwsCredentials,
   clock: AwsClock,
 ): Promise<void> {
   const { DescribeKeyCommand, KMSClient } = await import("@aws-sdk/client-kms");
-  const kms = new KMSClient(awsClientOptions(aws, aws.region, caller, clock));
+  const kms = new KMSClient(awsClientOptions(aws, region, caller, clock));
   const described = await probe((abortSignal) =>
     kms.send(new DescribeKeyCommand({ KeyId: aws.aliases.payment }), { abortSignal })
   );
@@ -141,15 +164,15 @@ async function checkCaller(
       "the access key may call KMS without the role",
       "leave it sts:AssumeRole on that role and nothing else (docs/deployment.md, 2)",
     );
-  } else if (/AccessDenied/.test(described.error)) {
+  } else if (awsFailureKind(described) === "denied") {
     report.pass("aws.caller", "the access key alone may not call KMS");
   } else if (described.error === "NotFoundException") {
     report.notChecked("aws.caller", "aws.alias.payment");
   } else {
     report.warn(
       "aws.caller",
-      `KMS did not say what the access key may: ${described.error}`,
-      "look at the other lines about AWS",
+      `KMS in ${region} did not say what the access key may: ${described.reason}`,
+      `look at ${listed(["aws.alias.payment", "aws.state.payment"])}`,
     );
   }
 }

@@ -3,8 +3,9 @@ import type { Config } from "../../functions-shared/config.ts";
 import type { DataClass } from "../../functions-shared/data-class.ts";
 import { keyArnIn, keyIdIn, parseKeyArn } from "../../functions-shared/keys/providers/aws/arn.ts";
 import type { KMSClient } from "@aws-sdk/client-kms";
+import { nextAfter } from "./aws-failure.ts";
 import { doctorContext } from "./context.ts";
-import { isUnreachable, probe } from "./probe.ts";
+import { type Failure, probe } from "./probe.ts";
 import { listed, type Report } from "./report.ts";
 
 export interface AwsUse {
@@ -62,7 +63,7 @@ async function faultIn(
       { abortSignal },
     )
   );
-  if (!made.ok) return failed("GenerateDataKey", made.error);
+  if (!made.ok) return failed("GenerateDataKey", region, made);
   const { Plaintext, CiphertextBlob, KeyId = "" } = made.value;
   const arn = parseKeyArn(KeyId);
   const decrypt = (where: string, context: Record<string, string>) =>
@@ -82,7 +83,7 @@ async function faultIn(
   try {
     for (const where of usable) {
       const read = await decrypt(where, EncryptionContext);
-      if (!read.ok) return failed(`Decrypt in ${where}`, read.error);
+      if (!read.ok) return failed(`Decrypt in ${where}`, where, read);
       if (!read.value) {
         return {
           what: `another plaintext came back from ${where}`,
@@ -97,20 +98,24 @@ async function faultIn(
         next: "this is no KMS to trust: look at AWS_ENDPOINT_URL",
       };
     }
-    if (wrong.error !== "InvalidCiphertextException") return failed("Decrypt", wrong.error);
+    if (wrong.error !== "InvalidCiphertextException") {
+      return failed("Decrypt", region, wrong);
+    }
   } finally {
     Plaintext?.fill(0);
   }
 }
 
-function failed(operation: string, error: string): Fault {
-  const next = /AccessDenied/.test(error)
-    ? "the role needs kms:GenerateDataKey and kms:Decrypt on the key (docs/deployment.md, 2), and " +
-      "the key's own policy must not deny them"
-    : isUnreachable(error)
-    ? "look whether KMS there can be reached from here"
-    : "look the error up in AWS's reference of the operation";
-  return { what: `${operation} failed: ${error}`, next };
+function failed(operation: string, region: string, failure: Failure): Fault {
+  return {
+    what: `${operation} failed: ${failure.reason}`,
+    next: nextAfter(
+      failure,
+      region,
+      "the role needs kms:GenerateDataKey and kms:Decrypt on the key (docs/deployment.md, 2), and " +
+        "the key's own policy must not deny them",
+    ),
+  };
 }
 
 function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

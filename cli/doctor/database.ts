@@ -1,11 +1,12 @@
 /** The database: migrations, objects, privileges, and what the Data API shows of it. */
 import type { Target } from "../client.ts";
+import { type Begun, checkBegun } from "./begun.ts";
 import { expectedObjects } from "./migrations.ts";
 import { probe } from "./probe.ts";
 import { listed, type Report } from "./report.ts";
 
 /** As `public.kms_doctor()` answers. */
-interface Findings {
+interface Findings extends Begun {
   readonly postgres: string;
   readonly migrations: readonly string[] | null;
   readonly tables: readonly string[];
@@ -25,24 +26,34 @@ const CHECKS = [
   ...["database.migrations", "database.objects", "database.privileges", "database.cron"],
   "database.erasures",
 ];
+const BEGUN = ["provider.migration", "jobs.running", "jobs.failures"];
 
 /** Names that one line shows of many. */
 const SHOWN = 5;
 
 export async function checkDatabase(report: Report, target: Target): Promise<void> {
-  const findings = await ask(report, target);
+  const { findings, reached } = await ask(report, target);
   if (findings === undefined) {
-    CHECKS.forEach((check) => report.notChecked(check, "database.answers"));
+    [...CHECKS, ...BEGUN].forEach((check) => report.notChecked(check, "database.answers"));
   } else {
     await checkObjects(report, findings);
     checkPrivileges(report, findings);
     checkCron(report, findings);
     checkErasures(report, findings);
+    // A database of an earlier version does not tell.
+    if (Array.isArray(findings.jobs)) checkBegun(report, findings);
+    else BEGUN.forEach((check) => report.notChecked(check, "database.migrations"));
   }
-  await checkExposure(report, target);
+  await checkExposure(report, target, reached);
 }
 
-async function ask(report: Report, target: Target): Promise<Findings | undefined> {
+interface Asked {
+  readonly findings?: Findings;
+  /** Whether anybody answered at all. */
+  readonly reached: boolean;
+}
+
+async function ask(report: Report, target: Target): Promise<Asked> {
   const check = "database.answers";
   const answer = await probe((signal) =>
     fetch(`${target.apiUrl}/rest/v1/rpc/kms_doctor`, {
@@ -54,13 +65,17 @@ async function ask(report: Report, target: Target): Promise<Findings | undefined
     })
   );
   if (!answer.ok) {
-    report.fail(check, "the Data API cannot be reached", `look at the address: ${target.apiUrl}`);
-    return undefined;
+    report.fail(
+      check,
+      `the Data API cannot be reached: ${answer.reason}`,
+      `look at the address, ${target.apiUrl}, and whether the project is paused`,
+    );
+    return { reached: false };
   }
   const body = await answer.value.json().catch(() => null) as Findings & { code?: string } | null;
   if (answer.value.ok && body !== null && Array.isArray(body.tables)) {
     report.pass(check, `Postgres ${body.postgres}`);
-    return body;
+    return { findings: body, reached: true };
   }
   const { status } = answer.value;
   if (status === 401 || status === 403) {
@@ -79,7 +94,7 @@ async function ask(report: Report, target: Target): Promise<Findings | undefined
       "look at the project's logs: the database may be down or paused",
     );
   }
-  return undefined;
+  return { reached: true };
 }
 
 async function checkObjects(report: Report, findings: Findings): Promise<void> {
@@ -157,7 +172,7 @@ function checkErasures(report: Report, { unsigned_erasures: ids }: Findings): vo
 }
 
 /** The schema `kms` must be unknown to the Data API, whoever asks. */
-async function checkExposure(report: Report, target: Target): Promise<void> {
+async function checkExposure(report: Report, target: Target, reached: boolean): Promise<void> {
   const keys = {
     publishable_key: target.publishableKey,
     secret_key: target.secretKey,
@@ -166,6 +181,10 @@ async function checkExposure(report: Report, target: Target): Promise<void> {
     const check = `database.hidden.${name}`;
     if (key === undefined) {
       report.warn(check, "not checked: there is no publishable key", "give KMS_PUBLISHABLE_KEY");
+      continue;
+    }
+    if (!reached) {
+      report.notChecked(check, "database.answers");
       continue;
     }
     const answer = await probe(async (signal) => {
@@ -177,7 +196,9 @@ async function checkExposure(report: Report, target: Target): Promise<void> {
       const body = await response.json().catch(() => null) as { code?: string } | null;
       return { status: response.status, code: body?.code };
     });
-    if (!answer.ok) report.notChecked(check, "database.answers");
+    if (report.failed("database.answers") && (!answer.ok || answer.value.status >= 500)) {
+      report.notChecked(check, "database.answers");
+    } else if (!answer.ok) report.warn(check, `not checked: ${answer.reason}`, "ask again");
     else if (answer.value.status === 406 && answer.value.code === "PGRST106") {
       report.pass(check, "the Data API does not know the schema kms");
     } else if (answer.value.status === 401 && answer.value.code === undefined) {

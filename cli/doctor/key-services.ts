@@ -29,10 +29,14 @@ const NEXT: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   },
 };
 
-/** Every one that has credentials: those that only read must work as well. */
-export async function checkKeyServices(report: Report, config: Config): Promise<void> {
+/** Every one that has credentials: those that only read must work as well. `about`: where its lines go. */
+export async function checkKeyServices(
+  about: (name: string) => Report,
+  config: Config,
+): Promise<void> {
   const { gcp, vault, encryptionKey } = config;
   if (gcp !== undefined) {
+    const report = about("gcp");
     await checkClock(report, "gcp.clock", gcp.endpoint);
     if (gcp.credentials.kind === "access_token") {
       report.warn(
@@ -44,6 +48,7 @@ export async function checkKeyServices(report: Report, config: Config): Promise<
     await checkProvider(report, config, new GcpKeyProvider(gcp, LIMITS));
   }
   if (vault !== undefined) {
+    const report = about("vault");
     await checkClock(report, "vault.clock", `${vault.address}/v1/sys/health`);
     if (vault.auth.kind === "token") {
       report.warn(
@@ -55,6 +60,7 @@ export async function checkKeyServices(report: Report, config: Config): Promise<
     await checkProvider(report, config, new VaultKeyProvider(vault, LIMITS));
   }
   if (encryptionKey !== undefined) {
+    const report = about("env");
     if (config.provider === "env") {
       report.warn(
         "env.key",

@@ -5,6 +5,16 @@ const FOLDER = join(import.meta.dirname ?? ".", "..", "..", "supabase", "migrati
 const MADE = /^create (?:or replace )?(?:table|function) ((?:kms|public)\.[a-z_0-9]+)/gim;
 const DROPPED = /^drop (?:table|function) (?:if exists )?((?:kms|public)\.[a-z_0-9]+)/gim;
 
+/** Version of the newest one. */
+export function newestMigration(folder = FOLDER): string {
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name).filter(isMigration);
+  return names.sort().at(-1)?.split("_")[0] ?? "none";
+}
+
+function isMigration(name: string): boolean {
+  return /^\d+_.+\.sql$/.test(name);
+}
+
 export interface ExpectedObjects {
   /** Versions of the migrations, oldest first. */
   readonly versions: readonly string[];
@@ -15,7 +25,7 @@ export interface ExpectedObjects {
 export async function expectedObjects(folder = FOLDER): Promise<ExpectedObjects> {
   const files: string[] = [];
   for await (const { name } of Deno.readDir(folder)) {
-    if (/^\d+_.+\.sql$/.test(name)) files.push(name);
+    if (isMigration(name)) files.push(name);
   }
   files.sort();
   const names = new Set<string>();

@@ -2,31 +2,52 @@
 
 export const PROBE_TIMEOUT_MS = 15_000;
 
-export type Probe<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: string; readonly message: string };
+export interface Failure {
+  readonly ok: false;
+  /** Error name such as AWS's. */
+  readonly error: string;
+  /** Why, in words that hold no identifier of a request, key or account. */
+  readonly reason: string;
+  /** What was thrown. Its message is for nobody's eyes. */
+  readonly cause: unknown;
+}
 
-/** Error names such as AWS's; messages may hold identifiers of requests and keys and are shown by nobody. */
-export async function probe<T>(call: (signal: AbortSignal) => Promise<T>): Promise<Probe<T>> {
+export type Probe<T> = { readonly ok: true; readonly value: T } | Failure;
+
+export async function probe<T>(
+  call: (signal: AbortSignal) => Promise<T>,
+  timeoutMs = PROBE_TIMEOUT_MS,
+): Promise<Probe<T>> {
   try {
-    return { ok: true, value: await call(AbortSignal.timeout(PROBE_TIMEOUT_MS)) };
-  } catch (error) {
-    const { name, message } = error instanceof Error ? error : new Error();
-    return { ok: false, error: name, message };
+    return { ok: true, value: await call(AbortSignal.timeout(timeoutMs)) };
+  } catch (cause) {
+    const error = cause instanceof Error ? cause.name : "";
+    return { ok: false, error, reason: reasonOf(cause, timeoutMs), cause };
   }
 }
 
-const UNREACHABLE = new Set([
-  "TimeoutError",
-  "AbortError",
-  "TypeError",
-  "Error",
-  "ConnectionReset",
-]);
+/** How Deno words what happened below HTTP. */
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [/dns error|failed to lookup/i, "its name does not resolve"],
+  [/refused/i, "the connection is refused"],
+  [/unreachable/i, "there is no way to it"],
+  [/certificate|tls|corrupt message/i, "no TLS connection with it"],
+  [/closed before|connection (reset|closed)|broken pipe/i, "the connection broke off"],
+];
 
-/** Whether nobody answered, as far as a name tells. */
-export function isUnreachable(error: string): boolean {
-  return UNREACHABLE.has(error);
+function reasonOf(cause: unknown, timeoutMs: number): string {
+  if (!(cause instanceof Error)) return "it failed";
+  const { name } = cause;
+  if (name === "TimeoutError" || name === "AbortError") {
+    return `no answer within ${timeoutMs / 1000} s`;
+  }
+  // The AWS SDK's names for an answer in another language than AWS's.
+  if (name === "SyntaxError" || name === "Unknown") return "somebody else answers in its place";
+  const inner = cause.cause instanceof Error ? cause.cause.message : "";
+  const words = `${cause.message} ${inner}`;
+  // A service's own error, whose name says it best.
+  if (name !== "TypeError" && name !== "Error") return name;
+  return REASONS.find(([pattern]) => pattern.test(words))?.[1] ?? "it cannot be reached";
 }
 
 /** How far the service's clock is from ours, milliseconds; undefined when it does not tell. */

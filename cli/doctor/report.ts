@@ -25,15 +25,15 @@ export class Report {
   }
 
   pass(check: string, message: string): void {
-    this.#add({ check, status: "pass", message });
+    this.add({ check, status: "pass", message });
   }
 
   warn(check: string, message: string, next: string): void {
-    this.#add({ check, status: "warn", message, next });
+    this.add({ check, status: "warn", message, next });
   }
 
   fail(check: string, message: string, next: string): void {
-    this.#add({ check, status: "fail", message, next });
+    this.add({ check, status: "fail", message, next });
   }
 
   /** A check that another one's failure makes meaningless. */
@@ -41,16 +41,18 @@ export class Report {
     this.warn(check, "not checked", `mend ${because} first`);
   }
 
-  /** Whether one of the checks whose name begins so has failed. */
-  failed(prefix = ""): boolean {
-    return this.#lines.some(({ check, status }) => status === "fail" && check.startsWith(prefix));
+  /** Whether this check has failed; without a name, whether any has. */
+  failed(name?: string): boolean {
+    return this.#lines.some(({ check, status }) =>
+      status === "fail" && (name === undefined || check === name)
+    );
   }
 
   count(status: Status): number {
     return this.#lines.filter((line) => line.status === status).length;
   }
 
-  #add(line: Line): void {
+  add(line: Line): void {
     this.#lines.push(line);
     this.#onLine(line);
   }

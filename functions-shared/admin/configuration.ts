@@ -250,7 +250,9 @@ export class Configuration {
       ...this.#options.environment,
       ...fault === undefined ? variables : {},
     };
-    const configured = PROVIDERS.filter((name) => credentialsSet(name, environment).length > 0);
+    // By what was read: of a provider that was removed an external id may be left in the environment.
+    const { aws, gcp, vault, encryptionKey: env } = config;
+    const configured: Readonly<Record<ProviderName, unknown>> = { aws, gcp, vault, env };
     return {
       revision: revisionOf(present),
       source: row === undefined || fault !== undefined ? "environment" : "database",
@@ -258,7 +260,9 @@ export class Configuration {
       settings: shownSettings(config),
       credentials: { set: credentialsSet(config.provider, environment) },
       /** Others that read what they wrapped before. */
-      readers: configured.filter((name) => name !== config.provider),
+      readers: PROVIDERS.filter((name) =>
+        name !== config.provider && configured[name] !== undefined
+      ),
       ...row === undefined ? {} : { stored: showRevision(row) },
       warnings: warningsOf(present),
     };

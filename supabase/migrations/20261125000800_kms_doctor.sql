@@ -1,5 +1,6 @@
--- What the operator's `doctor` asks of the database: what is there, and what is open that should not
--- be. Names and versions, and ids of erasures without a proof; nothing else of any row is read.
+-- What the operator's `doctor` asks of the database: what is there, what is open that should not be,
+-- and what was begun and not ended. Names, versions, counts, and ids of erasures without a proof: no row
+-- about a person is read.
 
 -- ── The suite's objects ────────────────────────────────────────────────────────────────────────
 create function kms.doctor_tables() returns table (oid oid, name text, schema_name name)
@@ -114,6 +115,48 @@ $$;
 comment on function kms.doctor_migrations() is
   'Versions of the migrations that were applied, by the Supabase CLI''s own table; null without one.';
 
+-- ── What was begun ─────────────────────────────────────────────────────────────────────────────
+create function kms.doctor_provider_migration() returns jsonb
+language sql stable set search_path = ''
+as $$
+  select public.kms_migration_status(null) - array['branch_keys', 'operations', 'direct_rows']
+    || jsonb_build_object('started_at', kms.iso_time(m.started_at))
+  from kms.provider_migration as m
+$$;
+comment on function kms.doctor_provider_migration() is
+  'The migration between providers that is under way, or null: {"from", "to", "step", "started_at", '
+  '"remaining"}, the branch keys for which its step is not done.';
+
+create function kms.doctor_jobs() returns jsonb
+language sql stable set search_path = ''
+as $$
+  select coalesce(jsonb_agg(j.job order by j.created_at desc), '[]')
+  from (
+    select j.created_at, jsonb_build_object(
+      'id', j.id, 'kind', j.kind, 'status', j.status, 'data_class', j.data_class,
+      'dry_run', j.dry_run, 'total', greatest(j.total, j.done + j.unchanged + j.failed),
+      'worked', j.done + j.unchanged + j.failed, 'failed', j.failed,
+      'held', exists (
+        select from kms.job_chunks as c
+        where c.job_id = j.id and c.finished_at is null and c.lease_expires_at > clock_timestamp()
+      ),
+      'idle_seconds', greatest(0, floor(extract(epoch from clock_timestamp() - j.updated_at)))
+    ) as job
+    from kms.jobs as j
+    -- What a job could not do, a later one over the same rows has tried again.
+    where j.status = 'running' or j.failed > 0 and not exists (
+      select from kms.jobs as n
+      where n.kind = j.kind and n.status = 'completed' and n.created_at > j.created_at
+        and (n.data_class is null or n.data_class = j.data_class)
+    )
+    order by j.created_at desc limit 20
+  ) as j
+$$;
+comment on function kms.doctor_jobs() is
+  'Jobs that run, and those with failures that no later one went over, at most 20, newest first: '
+  '[{"id", "kind", "status", "data_class", "dry_run", "total", "worked", "failed", "held" (whether a '
+  'worker has a lease of it), "idle_seconds" (since one last asked for work or brought results)}].';
+
 -- ── RPC ────────────────────────────────────────────────────────────────────────────────────────
 create function public.kms_doctor() returns jsonb
 language sql stable security definer set search_path = ''
@@ -146,14 +189,16 @@ as $$
     'cron', kms.doctor_cron(),
     'unsigned_erasures', (
       select coalesce(jsonb_agg(e.alert -> 'subject' order by e.n), '[]')
-      from kms.erasure_alerts() with ordinality as e (alert, n))
+      from kms.erasure_alerts() with ordinality as e (alert, n)),
+    'provider_migration', kms.doctor_provider_migration(),
+    'jobs', kms.doctor_jobs()
   )
 $$;
 comment on function public.kms_doctor() is
-  'What is there and what is open, for the operator''s command line: {"postgres", "migrations": '
-  '[version]|null, "tables", "functions", "not_executable", "not_readable", "excess", "without_rls", '
-  '"open_policies", "disabled_triggers": [name], "cron": {"health_check", "purge"}|null, '
-  '"unsigned_erasures": [id]}. For service_role.';
+  'What is there, what is open and what was begun, for the operator''s command line: {"postgres", '
+  '"migrations": [version]|null, "tables", "functions", "not_executable", "not_readable", "excess", '
+  '"without_rls", "open_policies", "disabled_triggers": [name], "cron": {"health_check", "purge"}|null, '
+  '"unsigned_erasures": [id], "provider_migration": {...}|null, "jobs": [...]}. For service_role.';
 
 -- ── Privileges ─────────────────────────────────────────────────────────────────────────────────
 revoke all on all functions in schema kms from public, anon, authenticated, service_role;

@@ -1,7 +1,7 @@
 -- What the doctor sees: nothing on a sound database, and each fault by its name.
 begin;
 \ir support/personas.psql
-select plan(26);
+select plan(38);
 
 create function pg_temp.seen(p_key text) returns jsonb
 language sql as $$ select public.kms_doctor() -> p_key $$;
@@ -13,8 +13,9 @@ from (values ('not_executable'), ('not_readable'), ('excess'), ('without_rls'), 
   ('disabled_triggers'), ('unsigned_erasures')) as k (key);
 select is(
   (select array_agg(k order by k) from jsonb_object_keys(public.kms_doctor()) as k),
-  array['cron', 'disabled_triggers', 'excess', 'functions', 'migrations', 'not_executable',
-    'not_readable', 'open_policies', 'postgres', 'tables', 'unsigned_erasures', 'without_rls'],
+  array['cron', 'disabled_triggers', 'excess', 'functions', 'jobs', 'migrations', 'not_executable',
+    'not_readable', 'open_policies', 'postgres', 'provider_migration', 'tables', 'unsigned_erasures',
+    'without_rls'],
   'these are all its answers'
 );
 select is(
@@ -30,6 +31,8 @@ select ok(
 );
 select ok(not pg_temp.seen('tables') @> '["auth.users"]', 'but nobody else''s');
 select is(pg_temp.seen('cron'), 'null', 'there is no pg_cron here');
+select is(pg_temp.seen('provider_migration'), 'null', 'no migration is under way');
+select is(pg_temp.seen('jobs'), '[]', 'and no job runs or has failures');
 reset role;
 
 -- ── Faults ─────────────────────────────────────────────────────────────────────────────────────
@@ -99,6 +102,84 @@ select public.kms_erasures_sign(jsonb_build_array(
 select is(
   pg_temp.seen('unsigned_erasures'), jsonb_build_array(pg_temp.nth(2)),
   'an erasure that waits for its proof is named after ten minutes'
+);
+
+-- ── Jobs ───────────────────────────────────────────────────────────────────────────────────────
+create function pg_temp.job(
+  p_n integer, p_status text, p_class text, p_failed integer, p_minutes_ago integer
+) returns void
+language sql as $$
+  insert into kms.jobs (
+    id, kind, status, data_class, dry_run, total, done, failed, pass_epoch, created_by, created_at,
+    updated_at, finished_at
+  ) values (
+    pg_temp.nth(p_n), 'reencrypt', p_status, p_class, false, 10, 3, p_failed, 1, 'tests',
+    now() - p_minutes_ago * interval '1 minute', now() - p_minutes_ago * interval '1 minute',
+    case when p_status <> 'running' then now() end)
+$$;
+create function pg_temp.jobs() returns text
+language sql as $$
+  select string_agg(format('%s %s', right(j ->> 'id', 1), j ->> 'status'), ', ' order by n)
+  from jsonb_array_elements(pg_temp.seen('jobs')) with ordinality as e (j, n)
+$$;
+
+select pg_temp.job(1, 'completed', 'pii', 2, 90);
+select pg_temp.job(2, 'completed', 'pii', 0, 100);
+select pg_temp.job(3, 'completed', 'payment', 0, 80);
+select is(pg_temp.jobs(), '1 completed', 'what failed counts until a later job was over the same rows');
+select pg_temp.job(4, 'running', null, 1, 60);
+select is(pg_temp.jobs(), '4 running, 1 completed', 'which has to be at its end for that');
+select is(
+  pg_temp.seen('jobs') -> 0,
+  jsonb_build_object('id', pg_temp.nth(4), 'kind', 'reencrypt', 'status', 'running',
+    'data_class', null, 'dry_run', false, 'total', 10, 'worked', 4, 'failed', 1, 'held', false,
+    'idle_seconds', pg_temp.seen('jobs') #> '{0,idle_seconds}'),
+  'these are all answers about a job'
+);
+select ok(
+  (pg_temp.seen('jobs') #>> '{0,idle_seconds}')::integer between 3600 and 4200,
+  'it tells for how long nobody worked on it'
+);
+insert into kms.job_chunks (job_id, pass, upto, rows, token, lease_expires_at, worker, request_id)
+select pg_temp.nth(4), 1, array['x'], 1, gen_random_uuid(), now() + l.minutes * interval '1 minute',
+  'tests', gen_random_uuid()
+from (values (-1), (5)) as l (minutes);
+select is(pg_temp.seen('jobs') #> '{0,held}', 'true', 'a lease that has not run out is a worker''s');
+update kms.job_chunks set lease_expires_at = now() - interval '1 minute';
+select is(pg_temp.seen('jobs') #> '{0,held}', 'false', 'one that has is nobody''s');
+update kms.jobs set status = 'completed', finished_at = now() where id = pg_temp.nth(4);
+select is(pg_temp.jobs(), '4 completed', 'its own failures take the place of those before');
+
+-- ── A migration between providers ──────────────────────────────────────────────────────────────
+create function pg_temp.remaining(p_step text) returns jsonb
+language sql as $$
+  update kms.provider_migration set step = p_step;
+  select pg_temp.seen('provider_migration') -> 'remaining'
+$$;
+insert into kms.branch_keys (branch_key_id, type, record, copy)
+select k.id, 'beacon:ACTIVE', r.record || jsonb_build_object('kms-arn', k.arn),
+  case when k.copy is not null then r.record || jsonb_build_object('kms-arn', k.copy) end
+from (values ('a', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1', null),
+  ('b', 'vault:transit/b', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1'),
+  ('c', 'vault:transit/c', 'arn:aws:kms:us-east-1:000000000000:key/mrk-1'), ('d', 'env:d', null)
+) as k (id, arn, copy)
+cross join lateral (select jsonb_build_object(
+  'branch-key-id', k.id, 'type', 'beacon:ACTIVE', 'enc', rpad('e', 88, 'A'),
+  'create-time', '2026-11-22T00:00:00.000000Z', 'hierarchy-version', '1')) as r (record);
+insert into kms.provider_migration (from_provider, to_provider, started_at)
+values ('aws', 'vault', '2026-11-20T10:00:00Z');
+select is(
+  pg_temp.seen('provider_migration'),
+  '{"from": "aws", "to": "vault", "step": "prepare", "started_at": "2026-11-20T10:00:00.000Z",
+    "remaining": 1}',
+  'a migration that was begun: which, since when, and how far'
+);
+select is(pg_temp.remaining('switch'), '1', 'what the old provider still wraps is to be switched');
+select is(pg_temp.remaining('back'), '2', 'on the way back it is what the new one wraps');
+update kms.provider_migration set step = 'switch', is_ending = true;
+select is(
+  pg_temp.seen('provider_migration') - 'started_at',
+  '{"from": "aws", "to": "vault", "step": "finish", "remaining": 3}', 'and at its end what has a copy'
 );
 
 -- ── Who may ask ────────────────────────────────────────────────────────────────────────────────

@@ -15,6 +15,7 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdin?: string;
   readonly isTerminal?: boolean;
+  readonly columns?: number;
   readonly interrupted?: AbortSignal;
   readonly now?: () => number;
 }
@@ -26,7 +27,7 @@ export async function kms(args: readonly string[], options: RunOptions = {}): Pr
     err: (text) => stderr += `${text}\n`,
     draw: (text) => stderr += text,
     isTerminal: options.isTerminal ?? false,
-    columns: () => 80,
+    columns: () => options.columns ?? 80,
     env: options.env ?? {},
     stdin: readOnce(() => Promise.resolve(options.stdin ?? "")),
     interrupted: options.interrupted ?? new AbortController().signal,

@@ -269,7 +269,10 @@ for (const one of CASES) {
 
 Deno.test("kms health: unhealthy is exit code 1, degraded is not, anything else is no answer", () =>
   withSuite(async (suite) => {
-    const view = (status: string) => ({ status, checks: {}, metadata: { environment: "test" } });
+    const view = (status: string) => ({
+      ...{ status, checks: {}, provider: "aws" },
+      metadata: { environment: "test" },
+    });
     const route = "GET /kms-health-check";
     suite.on(route, () => Response.json(view("unhealthy"), { status: 503 }));
     const ill = await suite.run(["health", "--json"]);

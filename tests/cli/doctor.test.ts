@@ -1,34 +1,10 @@
-/** `kms doctor` on the embedded stack: well, and with one thing broken at a time. */
+/** `kms doctor` on the embedded stack: well, with variables that are wrong, and with a wrong key. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeStackFile } from "../../local/stack-file.ts";
 import type { Stack } from "../../local/stack.ts";
 import type { Line } from "../../cli/doctor/report.ts";
-import { eventually } from "../stack/eventually.ts";
-import { call, startTestStack, WITH_STACK } from "../support/stack.ts";
-import { type Finished, kms, privateFile } from "./cli.ts";
-
-const PAYMENT = "alias/parker-flight-payment-development";
-const PII = "alias/parker-flight-pii-development";
-
-let started: Promise<Stack> | undefined;
-
-/** Health is not cached: what the functions see of a fault ends with it. */
-async function runningStack(): Promise<Stack> {
-  started ??= startTestStack({ functionEnv: { KMS_HEALTH_CACHE_MS: "0" } });
-  const stack = await started;
-  await writeStackFile(stack, { userId: crypto.randomUUID(), running: true });
-  return stack;
-}
-
-async function doctor(...args: string[]): Promise<Finished & { lines: Line[] }> {
-  const { dataDir } = await runningStack();
-  const finished = await kms(["doctor", "--json", "--data-dir", dataDir, ...args]);
-  return { ...finished, lines: finished.json().checks };
-}
-
-function failed(lines: readonly Line[]): string[] {
-  return lines.filter(({ status }) => status === "fail").map(({ check }) => check);
-}
+import { WITH_STACK } from "../support/stack.ts";
+import { kms, privateFile } from "./cli.ts";
+import { doctor, failed, runningStack } from "./doctor-stack.ts";
 
 /** A file of the functions' variables with some of them changed. */
 function envFile(stack: Stack, changes: Record<string, string>): string {
@@ -67,9 +43,12 @@ Deno.test({
         ...["answers", "migrations", "objects", "privileges", "cron", "erasures"].map((c) =>
           `database.${c}`
         ),
+        ...["provider.migration", "jobs.running", "jobs.failures"],
         ...["database.hidden.publishable_key", "database.hidden.secret_key"],
         ...[...stack.functions].sort().map((name) => `functions.${name}`),
-        ...["health", "secret_key", "configuration", "cors"].map((c) => `functions.${c}`),
+        ...["secret_key", "configuration", "health"].map((c) => `functions.${c}`),
+        ...["payment", "pii", "general"].map((name) => `functions.keys.${name}`),
+        "functions.cors",
       ]);
     });
     await t.step("shows no secret", () => {
@@ -96,155 +75,6 @@ Deno.test({
   },
 });
 
-interface Fault {
-  readonly name: string;
-  readonly check: string;
-  readonly message: RegExp;
-  readonly next: RegExp;
-  readonly breakIt: (stack: Stack) => Promise<unknown>;
-  readonly mend: (stack: Stack) => Promise<unknown>;
-}
-
-const keyIdOf = async (stack: Stack, alias: string) => {
-  const { KeyMetadata } = await stack.aws.asOperator("us-east-1", "DescribeKey", { KeyId: alias });
-  return (KeyMetadata as { KeyId: string }).KeyId;
-};
-
-const FAULTS: readonly Fault[] = [
-  {
-    name: "a key that is disabled in the first region",
-    check: "aws.state.payment",
-    message: /^Disabled in us-east-1$/,
-    next: /^aws kms enable-key --region us-east-1 --key-id mrk-/,
-    breakIt: async (stack) => {
-      const KeyId = await keyIdOf(stack, PAYMENT);
-      await stack.aws.asOperator("us-east-1", "DisableKey", { KeyId });
-    },
-    mend: async (stack) => {
-      const KeyId = await keyIdOf(stack, PAYMENT);
-      await stack.aws.asOperator("us-east-1", "EnableKey", { KeyId });
-    },
-  },
-  {
-    name: "an alias that is missing in one region",
-    check: "aws.alias.pii",
-    message: /is not there in us-west-2$/,
-    next: /^aws kms create-alias --region us-west-2 --alias-name alias\/parker-flight-pii/,
-    breakIt: (stack) => stack.aws.asOperator("us-west-2", "DeleteAlias", { AliasName: PII }),
-    mend: async (stack) => {
-      const TargetKeyId = await keyIdOf(stack, PII);
-      await stack.aws.asOperator("us-west-2", "CreateAlias", { AliasName: PII, TargetKeyId });
-    },
-  },
-  {
-    name: "an alias that names another key in one region",
-    check: "aws.alias.pii",
-    message: /names another key in eu-west-1 than in us-east-1$/,
-    next: /^aws kms update-alias --region eu-west-1/,
-    breakIt: async (stack) => {
-      const TargetKeyId = await keyIdOf(stack, PAYMENT);
-      await stack.aws.asOperator("eu-west-1", "UpdateAlias", { AliasName: PII, TargetKeyId });
-    },
-    mend: async (stack) => {
-      const TargetKeyId = await keyIdOf(stack, PII);
-      await stack.aws.asOperator("eu-west-1", "UpdateAlias", { AliasName: PII, TargetKeyId });
-    },
-  },
-  {
-    name: "a clock that is ten minutes off",
-    check: "aws.clock",
-    message: /^this clock is \d+ s behind$/,
-    next: /NTP/,
-    breakIt: (stack) => Promise.resolve(stack.aws.clock.set(10 * 60_000)),
-    mend: (stack) => Promise.resolve(stack.aws.clock.set(0)),
-  },
-  {
-    name: "a privilege that was revoked",
-    check: "database.privileges",
-    message: /^service_role may not execute public\.kms_store$/,
-    next: /put back what the migrations say/,
-    breakIt: (stack) =>
-      stack.sql(
-        "revoke execute on function public.kms_store(text, text, text) from service_role",
-      ),
-    mend: (stack) =>
-      stack.sql("grant execute on function public.kms_store(text, text, text) to service_role"),
-  },
-  {
-    name: "a privilege that was given",
-    check: "database.privileges",
-    message: /^anon SELECT table kms\.audit_log \(must not be\)$/,
-    next: /put back what the migrations say/,
-    breakIt: (stack) => stack.sql("grant select on kms.audit_log to anon"),
-    mend: (stack) => stack.sql("revoke select on kms.audit_log from anon"),
-  },
-  {
-    name: "a migration that was not applied",
-    check: "database.migrations",
-    message: /^not applied: \d{14}$/,
-    next: /^supabase db push$/,
-    breakIt: (stack) =>
-      stack.sql(
-        "update supabase_migrations.schema_migrations set version = version || 'x' where version = " +
-          "(select max(version) from supabase_migrations.schema_migrations)",
-      ),
-    mend: (stack) =>
-      stack.sql(
-        "update supabase_migrations.schema_migrations set version = rtrim(version, 'x')",
-      ),
-  },
-  {
-    name: "a function without its variables",
-    check: "functions.manage-payment-methods-kms",
-    message: /^its variables are missing or wrong$/,
-    next: /supabase secrets set/,
-    breakIt: (stack) => stack.restartFunction("manage-payment-methods-kms", { AWS_REGION: "" }),
-    mend: (stack) => stack.restartFunction("manage-payment-methods-kms", {}),
-  },
-  {
-    name: "a function that is stopped",
-    check: "functions.encrypt-payment-data",
-    message: /^does not run: the platform answers 50\d$/,
-    next: /functions deploy encrypt-payment-data/,
-    breakIt: async (stack) => {
-      // The stack starts anew what ends in any other way.
-      const pid = stack.functionPids()[stack.functions.indexOf("encrypt-payment-data")];
-      assert(pid !== undefined);
-      Deno.kill(pid, "SIGINT");
-      const status = async () => {
-        const { status, body } = await call(stack, "encrypt-payment-data", "", { json: {} });
-        await body?.cancel();
-
-        return status;
-      };
-      await eventually(status, (seen) => seen >= 500);
-    },
-    mend: (stack) => stack.restartFunction("encrypt-payment-data", {}),
-  },
-];
-
-for (const fault of FAULTS) {
-  Deno.test({
-    name: `doctor: ${fault.name} fails exactly ${fault.check}`,
-    ...WITH_STACK,
-    fn: async () => {
-      const stack = await runningStack();
-      await fault.breakIt(stack);
-      try {
-        const { code, lines, stdout } = await doctor();
-        assertEquals(failed(lines), [fault.check], stdout);
-        assertEquals(code, 1);
-        const line = lines.find(({ check }) => check === fault.check);
-        assertMatch(line?.message ?? "", fault.message);
-        assertMatch(line?.next ?? "", fault.next);
-      } finally {
-        await fault.mend(stack);
-      }
-      assertEquals(failed((await doctor()).lines), [], "it was mended");
-    },
-  });
-}
-
 Deno.test({
   name: "doctor: a wrong external id fails exactly aws.role, and what hangs on it is not checked",
   ...WITH_STACK,
@@ -260,16 +90,52 @@ Deno.test({
   },
 });
 
-Deno.test({
-  name: "doctor: an unknown access key fails exactly aws.credentials",
-  ...WITH_STACK,
-  fn: async () => {
-    const stack = await runningStack();
-    const path = envFile(stack, { AWS_ACCESS_KEY_ID: "AKIA" + "EXAMPLE7".repeat(2) });
-    const { lines, stdout } = await doctor("--env-file", path);
-    assertEquals(failed(lines), ["aws.credentials"], stdout);
+const VARIABLES: readonly {
+  readonly name: string;
+  readonly changes: Readonly<Record<string, string>>;
+  readonly checks: readonly string[];
+  readonly message: RegExp;
+}[] = [
+  {
+    name: "an unknown access key",
+    changes: { AWS_ACCESS_KEY_ID: "AKIA" + "EXAMPLE7".repeat(2) },
+    checks: ["aws.credentials"],
+    message: /^AWS does not know the access key/,
   },
-});
+  {
+    name: "a wrong secret access key",
+    changes: { AWS_SECRET_ACCESS_KEY: "another-secret-of-tests-only" },
+    checks: ["aws.credentials"],
+    message: /^the secret is not that of the access key$/,
+  },
+  {
+    name: "no external id",
+    changes: { AWS_EXTERNAL_ID: "" },
+    checks: ["configuration"],
+    message: /^AWS_EXTERNAL_ID is required when AWS_ROLE_ARN is set$/,
+  },
+  {
+    name: "another account",
+    changes: { AWS_ACCOUNT_ID: "999999999999" },
+    checks: ["payment", "pii", "general"].map((name) => `aws.alias.${name}`),
+    message: /names a key of account 0{12}, and the functions take those of 9{12} only$/,
+  },
+];
+
+for (const { name, changes, checks, message } of VARIABLES) {
+  Deno.test({
+    name: `doctor: ${name} fails exactly ${checks.join(", ")}`,
+    ...WITH_STACK,
+    fn: async () => {
+      const path = envFile(await runningStack(), changes);
+      const { code, lines, stdout } = await doctor("--env-file", path);
+      assertEquals([code, failed(lines)], [1, checks], stdout);
+      for (const check of checks) {
+        assertMatch(lines.find((line) => line.check === check)?.message ?? "", message);
+      }
+    },
+  });
+}
 
 Deno.test({
   name: "doctor: faults of the variables are listed by name, and the rest is checked all the same",

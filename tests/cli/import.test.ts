@@ -1,6 +1,5 @@
 /** `kms import-key` and `kms import-rows`: what an earlier system left, handed over and seen by nobody. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { startLocalGcp } from "../../local/gcp/mod.ts";
 import { privateFile } from "./cli.ts";
 import { KEY, type Seen, success, withSuite } from "./fake-suite.ts";
 
@@ -35,8 +34,6 @@ Deno.test("import-key: what does not go together is refused, and nothing is sent
       [[], "", /--source/],
       [["--source", "disk"], "", /Allowed choices/],
       [["--source", "env", "--name", "x"], "", /belong to the sources/],
-      [["--source", "stdin", "--local"], "", /belong to the sources/],
-      [["--source", "gcp", "--env-file", "x"], "", /belongs to --local/],
       [["--source", "stdin"], "", /one line of 1 to 1024/],
       [["--source", "stdin"], "two\nlines\n", /one line of 1 to 1024/],
       [["--source", "stdin", "--secret-key-file", "-"], KEY, /stdin can be read only once/],
@@ -48,54 +45,6 @@ Deno.test("import-key: what does not go together is refused, and nothing is sent
     }
     assertEquals(suite.seen, []);
   }));
-
-Deno.test("import-key --local: fetched here with a service account's file, and sent", async () => {
-  const gcp = await startLocalGcp();
-  try {
-    gcp.putSecret("boosterbeacon-encryption-key-default", new TextEncoder().encode(`${HEX}\n`));
-    const env = {
-      APP_ENVIRONMENT: "development",
-      KMS_PROVIDER: "gcp",
-      GOOGLE_CLOUD_PROJECT: gcp.project,
-      GOOGLE_SECRET_MANAGER_ENDPOINT: gcp.endpoint,
-      GOOGLE_APPLICATION_CREDENTIALS: privateFile(gcp.credentialsJson),
-    };
-    const file = (variables: object) =>
-      privateFile(
-        Object.entries(variables).map(([name, value]) => `${name}='${value}'`).join("\n"),
-      );
-    await withSuite(async (suite) => {
-      suite.on("POST /kms-admin/legacy/keys", { key_id: "default", fingerprint: "f00d" });
-      const from = (variables: object, ...args: string[]) => {
-        const local = ["import-key", "--source", "gcp", "--local", "--env-file", file(variables)];
-        return suite.run([...local, ...args]);
-      };
-      const done = await from(env);
-      assertEquals(done.code, 0, done.stderr);
-      assertEquals(suite.seen.map(({ body }) => body), [{ source: "inline", key: HEX }]);
-      assert(!`${done.stdout}${done.stderr}`.includes(HEX));
-
-      const refusals: [variables: object, args: string[], code: number, says: RegExp][] = [
-        [env, ["--key-id", "other"], 5, /Encryption key not found: other/],
-        [env, ["--json"], 0, /^$/],
-        [{ ...env, GOOGLE_APPLICATION_CREDENTIALS: "/nowhere" }, [], 2, /cannot be read/],
-        [{ ...env, GOOGLE_CLOUD_PROJECT: "" }, [], 2, /GOOGLE_CLOUD_PROJECT is required/],
-      ];
-      for (const [variables, args, code, says] of refusals) {
-        const ended = await from(variables, ...args);
-        assertEquals(ended.code, code, ended.stderr);
-        assertMatch(ended.stderr, says);
-      }
-      const vault = ["import-key", "--source", "vault", "--local", "--env-file", file(env)];
-      const none = await suite.run(vault);
-      assertEquals(none.code, 5, none.stderr);
-      assertMatch(none.stderr, /no credentials for this source/);
-      assertEquals(suite.seen.length, 2);
-    });
-  } finally {
-    await gcp.close();
-  }
-});
 
 const rowsOf = (seen: Seen) => (seen.body as { items: { source_id: string }[] }).items;
 

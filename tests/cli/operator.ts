@@ -7,7 +7,7 @@ import { type Finished, kms, type RunOptions } from "./cli.ts";
 import { startKms } from "./process.ts";
 
 /** What a command changes shows in the next request, and a key is asked for each time it is used. */
-const AT_ONCE = {
+export const AT_ONCE = {
   KMS_CONFIG_CACHE_MS: "0",
   KMS_DATA_KEY_TTL_MS: "0",
   KMS_HEALTH_CACHE_MS: "0",

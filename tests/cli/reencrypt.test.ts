@@ -117,6 +117,19 @@ Deno.test("reencrypt: a terminal sees one line redrawn, no wider than it is", ()
     assert(stderr.endsWith("\x1b[K\n"), "the last one stays");
   }));
 
+Deno.test("reencrypt: a narrow terminal sees numbers rather than a bar, down to nothing", () =>
+  withSuite(async (suite) => {
+    for (const columns of [30, 9, 1]) {
+      fresh(suite);
+      const options = { isTerminal: true, columns };
+      const { stderr } = await suite.run(["reencrypt", "--workers", "1"], options);
+      const [, first = ""] = stderr.split("\r");
+      const [frame = ""] = first.split("\x1b[K");
+      assert(frame.length < columns, frame);
+      assertEquals(frame.slice(0, 19), "25.0 %  25/100 rows".slice(0, columns - 1));
+    }
+  }));
+
 Deno.test("reencrypt: Ctrl-C leaves the job, and says how it goes on", () =>
   withSuite(async (suite) => {
     const stop = new AbortController();

@@ -1,5 +1,5 @@
 /** What the command line does when it must not, cannot, or is told no. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { kms, privateFile } from "./cli.ts";
 import { KEY, problem, withSuite } from "./fake-suite.ts";
 
@@ -69,6 +69,61 @@ for (const { name, args, says } of MISUSE) {
       assertEquals(suite.seen, []);
     }));
 }
+
+Deno.test("kms: what is given in the wrong place is not repeated: it may be a secret", () =>
+  withSuite(async (suite) => {
+    const secret = "sb-like_Secret'of=tests only";
+    const cases: readonly [args: readonly string[], says: RegExp][] = [
+      [[secret], /unknown command$/m],
+      [["audit", secret], /unknown command$/m],
+      [["health", `--secret-key=${secret}`], /unknown option '--secret-key'$/m],
+      [["health", secret], /too many arguments for 'health'\. Expected 0 arguments but got 1\.$/m],
+      [["key", "--class", secret], /argument is invalid\. Allowed choices are payment/],
+      [["jobs", "show", secret], /argument 'id'\. It is a UUID/],
+      [["jobs", "list", "--limit", secret], /argument is invalid\. It is a whole number/],
+      [["import-key", "--source", "stdin", "--name", "x", secret], /too many arguments/],
+    ];
+    for (const [args, says] of cases) {
+      const { code, stdout, stderr } = await suite.run([...args, "--json"]);
+      assertEquals(code, 2, stderr);
+      assertMatch(stderr, says);
+      assertMatch(JSON.parse(stdout).error.title, says);
+      assert(!/Secret/.test(`${stdout}${stderr}`), stderr);
+    }
+    const typo = await suite.run(["heatlh"]);
+    assertMatch(typo.stderr, /unknown command 'heatlh'\n\(Did you mean health\?\)/);
+    assertEquals(suite.seen, []);
+  }));
+
+Deno.test("kms health: the answer that everybody gets is no answer to a key that is refused", () =>
+  withSuite(async (suite) => {
+    const checks = { config: { status: "pass" } };
+    suite.on("GET /kms-health-check", () => Response.json({ status: "healthy", checks }));
+    const refused = await suite.run(["health", "--json"]);
+    assertEquals([refused.code, refused.json().error.code], [3, "unauthorized"]);
+    assertMatch(refused.stderr, /the secret key is refused; what everybody is told: healthy/);
+    const ill = { status: "unhealthy", checks };
+    suite.on("GET /kms-health-check", () => Response.json(ill, { status: 503 }));
+    assertEquals((await suite.run(["health"])).code, 1, "whoever asks");
+  }));
+
+Deno.test("kms rotate: before the first row there is nothing to rotate", () =>
+  withSuite(async (suite) => {
+    suite.on("POST /kms-admin/key/rotate", () => problem(404, "not_found", "No such resource"));
+    const { code, stderr } = await suite.run(["rotate"]);
+    assertEquals(code, 5);
+    assertStringIncludes(stderr, "one is made with the first row");
+  }));
+
+Deno.test("kms --version: what it was made for", async () => {
+  const { code, stdout } = await kms(["--version"]);
+  assertEquals(code, 0);
+  const newest = [...Deno.readDirSync("supabase/migrations")].map(({ name }) => name).sort().at(-1);
+  assertEquals(
+    stdout,
+    `made for the migrations up to ${newest?.slice(0, 14)}; Deno ${Deno.version.deno}\n`,
+  );
+});
 
 Deno.test("kms rotate --target kms-key: unconfirmed it says what is left and which id to repeat", () =>
   withSuite(async (suite) => {

@@ -1,6 +1,6 @@
 /** Keys and rows of older setups for tests: staged, imported, read back. */
 import { assertEquals } from "@std/assert";
-import { AwsClient } from "aws4fetch";
+import { putParameter as putParameterOf } from "../support/parameter-store.ts";
 import { sharedStack } from "../support/stack.ts";
 import { LEGACY_KEY, legacyCiphertext, type LegacyEncoding } from "../unit/support/legacy.ts";
 import { adminData } from "./admin.ts";
@@ -118,23 +118,6 @@ export async function revealData(userId: string, id: string | null): Promise<unk
   return answer.body.record?.data;
 }
 
-/** As the guide's `aws ssm put-parameter` does it. */
 export async function putParameter(name: string, value: string, overwrite = false): Promise<void> {
-  const { aws } = await sharedStack();
-  const client = new AwsClient({ ...aws.identities.operator, service: "ssm", region: "us-east-1" });
-  const response = await client.fetch(`${aws.endpoint}/`, {
-    method: "POST",
-    headers: {
-      "content-type": "application/x-amz-json-1.1",
-      "x-amz-target": "AmazonSSM.PutParameter",
-    },
-    body: JSON.stringify({
-      Name: name,
-      Value: value,
-      Type: "SecureString",
-      KeyId: "alias/parker-flight-payment-development",
-      Overwrite: overwrite,
-    }),
-  });
-  assertEquals(response.status, 200, await response.text());
+  await putParameterOf((await sharedStack()).aws, name, value, overwrite);
 }
