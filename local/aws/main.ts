@@ -60,7 +60,7 @@ async function run(options: MainOptions): Promise<void> {
     ? []
     : Object.values(await seedKeys(aws, { application, environment }));
   const { operator, caller, role } = aws.identities;
-  console.log(`The local AWS (KMS, STS, CloudWatch, Parameter Store) is at ${aws.endpoint}
+  console.log(`The local AWS (KMS, STS, IAM, CloudWatch, Parameter Store) is at ${aws.endpoint}
 
 For the aws command line, as administrator:
   export AWS_ENDPOINT_URL=${aws.endpoint} AWS_REGION=us-east-1

@@ -166,10 +166,12 @@ export class AwsServer {
       const { secret, caller } = identities.credentials(claim.accessKeyId, token, now);
       verifySignature(request, claim, {
         service: service.signingName ?? service.name,
-        isRegion,
+        isRegion: (name) => isRegion(name) && name === (service.onlyRegion ?? name),
         secretAccessKey: secret,
         now,
       });
+      const { region } = claim;
+      identities.used(claim.accessKeyId, { at: now, service: service.name, region });
       return await service.perform({ operation, region: claim.region, caller, now, request });
     } catch (error) {
       if (error instanceof AwsError) return service.refuse(error, request);

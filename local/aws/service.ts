@@ -49,6 +49,8 @@ export interface Service {
   readonly name: string;
   /** Name in credential scopes, where it is another one. */
   readonly signingName?: string;
+  /** The one region whose credential scope is taken, where the service is global. */
+  readonly onlyRegion?: string;
   /**
    * The operation this request names, when the request is for this service; null otherwise.
    * The name may be one that the service does not have.

@@ -7,7 +7,7 @@
 
 import { Buffer } from "node:buffer";
 import { AwsError } from "../errors.ts";
-import { identityVerdict } from "../iam/evaluate.ts";
+import { globalContext, identityRefusal } from "../iam/access.ts";
 import type { KmsService } from "../kms/service.ts";
 import type { AwsCall, AwsReply, AwsRequest, Service } from "../service.ts";
 import { boolean, type Infer, oneOf, readInput, required, string, structure } from "../shapes.ts";
@@ -216,25 +216,14 @@ export class SsmService implements Service {
   }
 
   /** Throws AccessDeniedException unless the caller's policies allow the call on the parameter. */
-  #require({ operation, region, caller }: AwsCall, name: string): void {
-    const request = {
-      action: `ssm:${operation}`,
-      resource: this.#arn(region, name),
-      caller,
-      context: new Map([["aws:requestedregion", [region]]]),
-    };
-    const verdict = identityVerdict(request);
-    if (verdict === "allow") return;
-    const why = {
-      explicit_deny: "with an explicit deny in an identity-based policy",
-      session_deny: `because no session policy allows the ${request.action} action`,
-      none: `because no identity-based policy allows the ${request.action} action`,
-    }[verdict];
-    throw new AwsError(
-      "AccessDeniedException",
-      `User: ${caller.arn} is not authorized to perform: ${request.action} on resource: ` +
-        `${request.resource} ${why}`,
-    );
+  #require(call: AwsCall, name: string): void {
+    const refusal = identityRefusal({
+      action: `ssm:${call.operation}`,
+      resource: this.#arn(call.region, name),
+      caller: call.caller,
+      context: globalContext(call),
+    });
+    if (refusal !== null) throw new AwsError("AccessDeniedException", refusal);
   }
 
   refuse(error: AwsError, _request: AwsRequest): AwsReply {
