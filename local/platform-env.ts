@@ -46,14 +46,29 @@ export function localSecrets(aws: Pick<LocalAws, "endpoint" | "identities">): En
 
 /**
  * What a function gets: the platform's variables, the local AWS, the env file, then `overrides`.
- * An empty value removes a variable. An env file that brings its own `AWS_ACCESS_KEY_ID` means
- * another AWS, so none of the local `AWS_*` values are mixed with it.
+ * An empty value removes a variable. An env file that brings an `AWS_ACCESS_KEY_ID` means another
+ * AWS, so none of the local `AWS_*` values are mixed with it, unless `isLocalKey` knows the key: then
+ * it has taken the place of the one that was handed out.
  */
-export function functionEnvironment(platform: Env, local: Env, file: Env, overrides: Env): Env {
-  const base = Object.fromEntries(
-    Object.entries(local).filter(([name]) => !file.AWS_ACCESS_KEY_ID || !name.startsWith("AWS_")),
-  );
+export function functionEnvironment(
+  platform: Env,
+  local: Env,
+  file: Env,
+  overrides: Env,
+  isLocalKey: (accessKeyId: string) => boolean = () => false,
+): Env {
+  const base = meansAnotherAws(file, isLocalKey)
+    ? Object.fromEntries(Object.entries(local).filter(([name]) => !name.startsWith("AWS_")))
+    : local;
   return withoutEmpty({ ...platform, ...base, ...file, ...overrides });
+}
+
+/** Whether an env file brings the credentials of an AWS that is not the local one. */
+export function meansAnotherAws(
+  { AWS_ACCESS_KEY_ID: accessKeyId }: Env,
+  isLocalKey: (accessKeyId: string) => boolean,
+): boolean {
+  return Boolean(accessKeyId) && !isLocalKey(accessKeyId ?? "");
 }
 
 /** Without the variables whose value is empty. */

@@ -12,7 +12,13 @@ import { type Gateway, openGateway } from "./gateway.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
 import { migrate } from "./migrations.ts";
 import { createOperator, type OperatorHandler } from "./operator.ts";
-import { type Env, functionEnvironment, localSecrets, platformEnv } from "./platform-env.ts";
+import {
+  type Env,
+  functionEnvironment,
+  localSecrets,
+  meansAnotherAws,
+  platformEnv,
+} from "./platform-env.ts";
 import { assertPortFree } from "./ports.ts";
 import { watchFunctions } from "./watch.ts";
 
@@ -156,7 +162,18 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     identity,
   });
 
-  const env = functionEnvironment(platform, localSecrets(aws), file, functionEnv);
+  if (meansAnotherAws(file, aws.isCallerKey)) {
+    onProgress(
+      "the env file has an AWS_ACCESS_KEY_ID that is not the local AWS's: functions use another AWS",
+    );
+  }
+  const env = functionEnvironment(
+    platform,
+    localSecrets(aws),
+    file,
+    functionEnv,
+    aws.isCallerKey,
+  );
 
   onProgress("starting the functions (their dependencies are fetched the first time)");
   const functionsStarted = startFunctions({

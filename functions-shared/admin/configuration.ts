@@ -255,6 +255,7 @@ export class Configuration {
     return {
       revision: revisionOf(present),
       source: row === undefined || fault !== undefined ? "environment" : "database",
+      everywhere: this.#isEverywhere(row),
       provider: config.provider,
       settings: shownSettings(config),
       credentials: { set: credentialsSet(config.provider, environment) },
@@ -263,6 +264,12 @@ export class Configuration {
       ...row === undefined ? {} : { stored: showRevision(row) },
       warnings: warningsOf(present),
     };
+  }
+
+  /** Whether no request begins under older settings any more: workers ask at least once in a cache time. */
+  #isEverywhere(row: Revision | undefined): boolean {
+    const { config, now = Date.now } = this.#options;
+    return row === undefined || now() - Date.parse(row.created_at) >= config.configCacheMs;
   }
 }
 
@@ -278,6 +285,7 @@ export interface ConfigurationOptions {
   readonly keysOf: (config: Config) => CandidateKeys;
   /** Lets this worker take what was stored. */
   readonly renew: () => Promise<unknown>;
+  readonly now?: () => number;
 }
 
 /** With all that a message may have around it, below what its column takes. */

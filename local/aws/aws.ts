@@ -3,7 +3,7 @@
 import { CloudWatchService } from "./cloudwatch/service.ts";
 import { Faults } from "./faults.ts";
 import { Identities } from "./iam/identities.ts";
-import { createIamState } from "./iam/records.ts";
+import { CALLER_NAME, createIamState } from "./iam/records.ts";
 import { IamService } from "./iam/service.ts";
 import { KmsService } from "./kms/service.ts";
 import { KeyStore } from "./kms/store.ts";
@@ -107,6 +107,7 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
       role: { arn: identities.roleArn, externalId: identityState.role.externalId },
       operator: accessKey(identityState.operator),
     },
+    isCallerKey: (accessKeyId) => identities.accessKey(accessKeyId)?.user.name === CALLER_NAME,
     faults,
     clock,
     calls: () => [...calls],

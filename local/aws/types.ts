@@ -114,6 +114,8 @@ export interface LocalAws {
     /** Administrator, for the `aws` command line and for seeding; never the functions'. */
     readonly operator: AccessKey;
   };
+  /** Whether the caller has this key, active or not: the one handed out, or one made since. */
+  isCallerKey(accessKeyId: string): boolean;
   readonly faults: FaultSwitch;
   readonly clock: ClockSwitch;
   /** The latest calls, oldest first, at most 100 000. */

@@ -68,6 +68,10 @@ Deno.test("access keys are made, switched off and on, and deleted", (t) => {
       assertMatch(second.accessKeyId, /^AKIA[A-Z2-7]{16}$/);
       assertEquals(second.secretAccessKey.length, 40);
       assertNotEquals(second, first);
+      assertEquals(
+        [first, second, aws.identities.operator].map((key) => aws.isCallerKey(key.accessKeyId)),
+        [true, true, false],
+      );
       assertEquals([await arnOf(setting, first), await arnOf(setting, second)], [arn, arn]);
     });
 
