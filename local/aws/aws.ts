@@ -1,5 +1,7 @@
 /** Puts the local AWS together. */
 
+import { CloudTrailService } from "./cloudtrail/service.ts";
+import { Trail } from "./cloudtrail/trail.ts";
 import { CloudWatchService } from "./cloudwatch/service.ts";
 import { Faults } from "./faults.ts";
 import { Identities } from "./iam/identities.ts";
@@ -17,7 +19,7 @@ import type { CallRecord, ClockSwitch, LocalAws, LocalAwsOptions } from "./types
 const MAX_CALLS = 100_000;
 
 /**
- * Starts KMS, STS, IAM, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the
+ * Starts KMS, STS, IAM, CloudTrail, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the
  * state file is in use or unreadable, and with the system's error (`code` EADDRINUSE) when the port
  * is taken.
  */
@@ -72,6 +74,7 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
     durable: () => keeper.durable(),
   });
   const faults = new Faults();
+  const trail = new Trail();
   let calls: CallRecord[] = [];
   const record = (call: CallRecord) => {
     calls.push(call);
@@ -87,11 +90,16 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
       new IamService({ identities, durable: () => keeper.durable() }),
       new CloudWatchService(),
       ssm,
+      new CloudTrailService(trail),
     ],
     identities,
     faults,
     now: () => clock.now(),
     record,
+    trail: (event) => {
+      // Metrics are data events, which no trail has unless it is told to.
+      if (event.service !== "cloudwatch") trail.add(event);
+    },
     log: options.log ?? (() => {}),
     localApi: { faults, clock, calls: () => calls, resetCalls },
   });

@@ -24,6 +24,8 @@ export interface AwsReply {
   readonly headers?: Readonly<Record<string, string>>;
   /** Name of the error when the reply is one. */
   readonly errorName?: string;
+  /** Access key id of the session that the call opened. */
+  readonly opened?: string;
 }
 
 /** An authenticated request. */

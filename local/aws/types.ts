@@ -64,7 +64,7 @@ export interface FaultRule {
   readonly probability?: number;
 }
 
-export type ServiceName = "kms" | "sts" | "iam" | "cloudwatch" | "ssm";
+export type ServiceName = "kms" | "sts" | "iam" | "cloudtrail" | "cloudwatch" | "ssm";
 
 /** One request as it was answered. */
 export interface CallRecord {

@@ -17,12 +17,15 @@ const DEFAULT_SECONDS = 3600;
 const CHAINED_SECONDS = 3600;
 const MAX_SESSION_POLICY_CHARACTERS = 2048;
 
-/** Throws AwsError: ValidationError, AccessDenied, MalformedPolicyDocument, PackedPolicyTooLarge. */
+/**
+ * The answer, and the access key id of the session.
+ * Throws AwsError: ValidationError, AccessDenied, MalformedPolicyDocument, PackedPolicyTooLarge.
+ */
 export function assumeRole(
   call: AwsCall,
   parameters: Parameters,
   identities: Identities,
-): XmlTree {
+): { readonly result: XmlTree; readonly opened: string } {
   const roleArn = parameters.required("RoleArn", { min: 20, max: 2048 });
   const sessionName = parameters.required("RoleSessionName", {
     min: 2,
@@ -72,7 +75,7 @@ export function assumeRole(
     expiresAt,
     policy: policy ?? null,
   });
-  return {
+  const result = {
     AssumedRoleUser: { AssumedRoleId: session.caller.userId, Arn: session.caller.arn },
     Credentials: {
       AccessKeyId: session.key.accessKeyId,
@@ -84,6 +87,7 @@ export function assumeRole(
       ? undefined
       : Math.ceil(policy.length * 100 / MAX_SESSION_POLICY_CHARACTERS),
   };
+  return { result, opened: session.key.accessKeyId };
 }
 
 function checkSessionPolicy(policy: string | undefined): void {

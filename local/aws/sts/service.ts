@@ -38,10 +38,11 @@ export class StsService implements Service {
 
   perform(call: AwsCall): AwsReply {
     const parameters = new Parameters(formOf(call.request));
-    const result = call.operation === "AssumeRole"
-      ? assumeRole(call, parameters, this.#identities)
-      : callerIdentity(call, parameters);
-    return answer(NAMESPACE, call.operation, result, call.request);
+    if (call.operation === "GetCallerIdentity") {
+      return answer(NAMESPACE, call.operation, callerIdentity(call, parameters), call.request);
+    }
+    const { result, opened } = assumeRole(call, parameters, this.#identities);
+    return { ...answer(NAMESPACE, call.operation, result, call.request), opened };
   }
 
   refuse(error: AwsError, request: AwsRequest): AwsReply {
