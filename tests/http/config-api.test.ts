@@ -25,6 +25,7 @@ import {
 interface View {
   readonly revision: number;
   readonly source: string;
+  readonly everywhere: boolean;
   readonly provider: string;
   readonly settings: Readonly<Record<string, unknown>>;
   readonly credentials: { readonly set: readonly string[] };
