@@ -57,18 +57,33 @@ export function googleEndpoints({ endpoint }: Pick<LocalGcp, "endpoint">): Env {
 
 /**
  * What a function gets: the platform's variables, the local AWS, the env file, then `overrides`.
- * An empty value removes a variable. An env file that brings its own `AWS_ACCESS_KEY_ID` means
- * another AWS, so none of the local `AWS_*` values are mixed with it; Google's credentials likewise.
+ * An empty value removes a variable. An env file that brings an `AWS_ACCESS_KEY_ID` means another
+ * AWS, so none of the local `AWS_*` values are mixed with it, unless `isLocalKey` knows the key: then
+ * it has taken the place of the one that was handed out. Google's credentials always mean Google.
  */
-export function functionEnvironment(platform: Env, local: Env, file: Env, overrides: Env): Env {
+export function functionEnvironment(
+  platform: Env,
+  local: Env,
+  file: Env,
+  overrides: Env,
+  isLocalKey: (accessKeyId: string) => boolean = () => false,
+): Env {
   const own = [
-    ...file.AWS_ACCESS_KEY_ID ? ["AWS_"] : [],
+    ...meansAnotherAws(file, isLocalKey) ? ["AWS_"] : [],
     ...file.GOOGLE_CREDENTIALS_JSON || file.GOOGLE_ACCESS_TOKEN ? ["GOOGLE_"] : [],
   ];
   const base = Object.fromEntries(
     Object.entries(local).filter(([name]) => !own.some((prefix) => name.startsWith(prefix))),
   );
   return withoutEmpty({ ...platform, ...base, ...file, ...overrides });
+}
+
+/** Whether an env file brings the credentials of an AWS that is not the local one. */
+export function meansAnotherAws(
+  { AWS_ACCESS_KEY_ID: accessKeyId }: Env,
+  isLocalKey: (accessKeyId: string) => boolean,
+): boolean {
+  return Boolean(accessKeyId) && !isLocalKey(accessKeyId ?? "");
 }
 
 /** Without the variables whose value is empty. */

@@ -19,6 +19,7 @@ import {
   functionEnvironment,
   googleEndpoints,
   localSecrets,
+  meansAnotherAws,
   platformEnv,
 } from "./platform-env.ts";
 import { assertPortFree } from "./ports.ts";
@@ -186,11 +187,16 @@ async function start(options: StackOptions, opened: Opened): Promise<Stack> {
     }),
   );
   await seedKeys(aws, names);
+  if (meansAnotherAws(file, aws.isCallerKey)) {
+    onProgress(
+      "the env file has an AWS_ACCESS_KEY_ID that is not the local AWS's: functions use another AWS",
+    );
+  }
   const local = { ...localSecrets(aws), ...googleEndpoints(keyServices.gcp) };
   const environment = async (identity: Identity) => {
     const url = dbUrl ?? "postgresql://postgres@127.0.0.1:54322/postgres";
     const platform = await platformEnv({ apiUrl, dbUrl: url, identity });
-    return functionEnvironment(platform, local, file, functionEnv);
+    return functionEnvironment(platform, local, file, functionEnv, aws.isCallerKey);
   };
   let env = await environment(keys.identity);
 

@@ -256,6 +256,7 @@ export class Configuration {
     return {
       revision: revisionOf(present),
       source: row === undefined || fault !== undefined ? "environment" : "database",
+      everywhere: this.#isEverywhere(row),
       provider: config.provider,
       settings: shownSettings(config),
       credentials: { set: credentialsSet(config.provider, environment) },
@@ -267,12 +268,19 @@ export class Configuration {
       warnings: warningsOf(present),
     };
   }
+
+  /** Whether no request begins under older settings any more: workers ask at least once in a cache time. */
+  #isEverywhere(row: Revision | undefined): boolean {
+    const { config, now = Date.now } = this.#options;
+    return row === undefined || now() - Date.parse(row.created_at) >= config.configCacheMs;
+  }
 }
 
 export interface ConfigurationOptions extends LockOutOptions {
   readonly audit: AuditLog;
   /** Lets this worker take what was stored. */
   readonly renew: () => Promise<unknown>;
+  readonly now?: () => number;
 }
 
 /** With all that a message may have around it, below what its column takes. */

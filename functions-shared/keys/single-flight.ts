@@ -23,6 +23,11 @@ export class SingleFlight<T> {
     if (current !== undefined && this.#now() < current.expiresAt) {
       return Promise.resolve(current.value);
     }
+    return this.refresh();
+  }
+
+  /** Fetches anew, or waits for a fetch under way. `get` answers the last value until then, if it is good. */
+  refresh(): Promise<T> {
     this.#pending ??= this.#fetch()
       .then((fetched) => {
         this.#current = fetched;

@@ -1,8 +1,12 @@
 /** Puts the local AWS together. */
 
+import { CloudTrailService } from "./cloudtrail/service.ts";
+import { Trail } from "./cloudtrail/trail.ts";
 import { CloudWatchService } from "./cloudwatch/service.ts";
 import { Faults } from "./faults.ts";
 import { Identities } from "./iam/identities.ts";
+import { CALLER_NAME, createIamState } from "./iam/records.ts";
+import { IamService } from "./iam/service.ts";
 import { KmsService } from "./kms/service.ts";
 import { KeyStore } from "./kms/store.ts";
 import { AwsServer } from "./server.ts";
@@ -15,7 +19,7 @@ import type { CallRecord, ClockSwitch, LocalAws, LocalAwsOptions } from "./types
 const MAX_CALLS = 100_000;
 
 /**
- * Starts KMS, STS, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the
+ * Starts KMS, STS, IAM, CloudTrail, CloudWatch and Parameter Store on 127.0.0.1. Rejects with StateFileError when the
  * state file is in use or unreadable, and with the system's error (`code` EADDRINUSE) when the port
  * is taken.
  */
@@ -35,7 +39,12 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
   const state = file?.state ?? createState();
   const { identities: identityState } = state;
   const clock = new Clock(options.now ?? Date.now);
-  const identities = new Identities(identityState, options.roles ?? []);
+  const identities = new Identities(
+    identityState,
+    state.iam ?? createIamState(identityState, clock.now()),
+    options.roles ?? [],
+    () => keeper.markStale(),
+  );
   const store = new KeyStore(state.kms, () => keeper.markStale());
   const parameters = new ParameterStore(
     state.ssm ?? { parameters: [] },
@@ -44,11 +53,12 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
   const snapshot = (): AwsState => ({
     version: 1,
     identities: identityState,
+    iam: identities.snapshot(),
     kms: store.snapshot(),
     ssm: parameters.snapshot(),
   });
   const keeper: StateKeeper = file?.keep(snapshot) ?? memoryKeeper;
-  if (file?.state === null) keeper.markStale();
+  if (state.iam === undefined) keeper.markStale();
   await keeper.durable();
 
   const kms = new KmsService({
@@ -64,6 +74,7 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
     durable: () => keeper.durable(),
   });
   const faults = new Faults();
+  const trail = new Trail();
   let calls: CallRecord[] = [];
   const record = (call: CallRecord) => {
     calls.push(call);
@@ -73,11 +84,22 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
     calls = [];
   };
   const server = new AwsServer({
-    services: [kms, new StsService(identities), new CloudWatchService(), ssm],
+    services: [
+      kms,
+      new StsService(identities),
+      new IamService({ identities, durable: () => keeper.durable() }),
+      new CloudWatchService(),
+      ssm,
+      new CloudTrailService(trail),
+    ],
     identities,
     faults,
     now: () => clock.now(),
     record,
+    trail: (event) => {
+      // Metrics are data events, which no trail has unless it is told to.
+      if (event.service !== "cloudwatch") trail.add(event);
+    },
     log: options.log ?? (() => {}),
     localApi: { faults, clock, calls: () => calls, resetCalls },
   });
@@ -93,6 +115,7 @@ async function start(options: LocalAwsOptions, file: OpenFile | null): Promise<L
       role: { arn: identities.roleArn, externalId: identityState.role.externalId },
       operator: accessKey(identityState.operator),
     },
+    isCallerKey: (accessKeyId) => identities.accessKey(accessKeyId)?.user.name === CALLER_NAME,
     faults,
     clock,
     calls: () => [...calls],

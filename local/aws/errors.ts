@@ -29,7 +29,9 @@ const STATUSES: Readonly<Record<string, number>> = {
   ServiceUnavailable: 503,
   ServiceUnavailableException: 503,
   RequestEntityTooLargeException: 413,
-  // STS, query protocol
+  // STS and IAM, query protocol
+  NoSuchEntity: 404,
+  LimitExceeded: 409,
   AccessDenied: 403,
   InvalidClientTokenId: 403,
   ExpiredToken: 403,

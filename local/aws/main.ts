@@ -60,7 +60,8 @@ async function run(options: MainOptions): Promise<void> {
     ? []
     : Object.values(await seedKeys(aws, { application, environment }));
   const { operator, caller, role } = aws.identities;
-  console.log(`The local AWS (KMS, STS, CloudWatch, Parameter Store) is at ${aws.endpoint}
+  console.log(
+    `The local AWS (KMS, STS, IAM, CloudTrail, CloudWatch, Parameter Store) is at ${aws.endpoint}
 
 For the aws command line, as administrator:
   export AWS_ENDPOINT_URL=${aws.endpoint} AWS_REGION=us-east-1
@@ -71,7 +72,8 @@ For the functions, which assume the role:
   AWS_ACCESS_KEY_ID=${caller.accessKeyId}
   AWS_SECRET_ACCESS_KEY=${caller.secretAccessKey}
   AWS_ROLE_ARN=${role.arn}
-  AWS_EXTERNAL_ID=${role.externalId}`);
+  AWS_EXTERNAL_ID=${role.externalId}`,
+  );
   for (const { alias, keyId } of keys) console.log(`  ${alias} -> ${keyId}`);
   console.log("\nStop it with Ctrl-C.");
   await new Promise<void>((resolve) => {

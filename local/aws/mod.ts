@@ -1,7 +1,7 @@
 /**
- * A local AWS: KMS, STS, CloudWatch's metrics and Parameter Store over their real wire protocols on
- * 127.0.0.1, with real cryptography and AWS's strictness, for development and tests. Nothing here
- * protects anything: keys lie in the state file.
+ * A local AWS: KMS, STS, IAM, CloudTrail's events, CloudWatch's metrics and Parameter Store over their
+ * real wire protocols on 127.0.0.1, with real cryptography and AWS's strictness, for development and
+ * tests. Nothing here protects anything: keys lie in the state file.
  */
 
 export { startLocalAws } from "./aws.ts";

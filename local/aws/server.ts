@@ -6,12 +6,13 @@
 import type { Buffer } from "node:buffer";
 import { randomUUID } from "node:crypto";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { TrailEvent } from "./cloudtrail/trail.ts";
 import { AwsError, defaultMessage, statusOf } from "./errors.ts";
 import type { Faults } from "./faults.ts";
 import type { Identities } from "./iam/identities.ts";
 import { answerLocalApi, LOCAL_PREFIX, type LocalApi } from "./local-api.ts";
 import { isRegion } from "./regions.ts";
-import type { AwsReply, AwsRequest, Service } from "./service.ts";
+import type { AwsCall, AwsReply, AwsRequest, Service } from "./service.ts";
 import { parseAuthorization, SignatureError, verifySignature } from "./sigv4.ts";
 import type { CallRecord } from "./types.ts";
 
@@ -28,6 +29,8 @@ export interface ServerOptions {
   readonly faults: Faults;
   readonly now: () => number;
   readonly record: (call: CallRecord) => void;
+  /** Told of every call by somebody who is known, once it was answered. */
+  readonly trail: (event: TrailEvent) => void;
   readonly log: (line: string) => void;
   readonly localApi: LocalApi;
 }
@@ -135,7 +138,7 @@ export class AwsServer {
         return;
       }
     }
-    const reply = await this.#perform(request, service, operation, tooLarge, at);
+    const reply = await this.#authenticate(request, service, operation, tooLarge, at);
     if (plan.effect?.kind === "drop_after") {
       note(0, reply.errorName);
       cut(response);
@@ -145,7 +148,7 @@ export class AwsServer {
     this.#send(response, request, reply);
   }
 
-  async #perform(
+  async #authenticate(
     request: AwsRequest,
     service: Service,
     operation: string,
@@ -166,11 +169,13 @@ export class AwsServer {
       const { secret, caller } = identities.credentials(claim.accessKeyId, token, now);
       verifySignature(request, claim, {
         service: service.signingName ?? service.name,
-        isRegion,
+        isRegion: (name) => isRegion(name) && name === (service.onlyRegion ?? name),
         secretAccessKey: secret,
         now,
       });
-      return await service.perform({ operation, region: claim.region, caller, now, request });
+      const { region } = claim;
+      identities.used(claim.accessKeyId, { at: now, service: service.name, region });
+      return await this.#perform({ operation, region, caller, now, request }, service);
     } catch (error) {
       if (error instanceof AwsError) return service.refuse(error, request);
       if (error instanceof SignatureError) {
@@ -180,6 +185,22 @@ export class AwsServer {
       this.#options.log(`internal error: ${error instanceof Error ? error.stack : error}`);
       const name = service.name === "kms" ? "KMSInternalException" : "InternalFailure";
       return service.refuse(new AwsError(name), request);
+    }
+  }
+
+  /** Throws AwsError; either way the call goes into the trail. */
+  async #perform(call: AwsCall, service: Service): Promise<AwsReply> {
+    const { operation, region, caller, now: at, request: { id } } = call;
+    const event = { id, service: service.name, operation, region, caller, at };
+    try {
+      const reply = await service.perform(call);
+      this.#options.trail({ ...event, ...reply.opened ? { opened: reply.opened } : {} });
+      return reply;
+    } catch (error) {
+      if (error instanceof AwsError) {
+        this.#options.trail({ ...event, error: { code: error.code, message: error.message } });
+      }
+      throw error;
     }
   }
 

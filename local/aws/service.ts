@@ -24,6 +24,8 @@ export interface AwsReply {
   readonly headers?: Readonly<Record<string, string>>;
   /** Name of the error when the reply is one. */
   readonly errorName?: string;
+  /** Access key id of the session that the call opened. */
+  readonly opened?: string;
 }
 
 /** An authenticated request. */
@@ -49,6 +51,8 @@ export interface Service {
   readonly name: string;
   /** Name in credential scopes, where it is another one. */
   readonly signingName?: string;
+  /** The one region whose credential scope is taken, where the service is global. */
+  readonly onlyRegion?: string;
   /**
    * The operation this request names, when the request is for this service; null otherwise.
    * The name may be one that the service does not have.

@@ -4,7 +4,7 @@
  * changed is on disk.
  */
 
-import { createIdentityState, type IdentityState } from "./iam/identities.ts";
+import { createIdentityState, type IamState, type IdentityState } from "./iam/records.ts";
 import type { KmsState } from "./kms/model.ts";
 import type { SsmState } from "./ssm/store.ts";
 
@@ -12,7 +12,8 @@ export interface AwsState {
   readonly version: 1;
   readonly identities: IdentityState;
   readonly kms: KmsState;
-  /** Absent from files that an earlier local AWS wrote. */
+  /** These are absent from files that an earlier local AWS wrote. */
+  readonly iam?: IamState;
   readonly ssm?: SsmState;
 }
 

@@ -64,7 +64,7 @@ export interface FaultRule {
   readonly probability?: number;
 }
 
-export type ServiceName = "kms" | "sts" | "cloudwatch" | "ssm";
+export type ServiceName = "kms" | "sts" | "iam" | "cloudtrail" | "cloudwatch" | "ssm";
 
 /** One request as it was answered. */
 export interface CallRecord {
@@ -105,12 +105,17 @@ export interface LocalAws {
   /** Twelve digits. */
   readonly accountId: string;
   readonly identities: {
-    /** May do `sts:AssumeRole` on the suite's role and nothing else. */
+    /**
+     * As they were handed out when the account was made; IAM's operations may have ended them since.
+     * The caller may do `sts:AssumeRole` on the suite's role and nothing else.
+     */
     readonly caller: AccessKey;
     readonly role: { readonly arn: string; readonly externalId: string };
-    /** Administrator, for the `aws` command line and for seeding. */
+    /** Administrator, for the `aws` command line and for seeding; never the functions'. */
     readonly operator: AccessKey;
   };
+  /** Whether the caller has this key, active or not: the one handed out, or one made since. */
+  isCallerKey(accessKeyId: string): boolean;
   readonly faults: FaultSwitch;
   readonly clock: ClockSwitch;
   /** The latest calls, oldest first, at most 100 000. */

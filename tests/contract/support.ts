@@ -2,6 +2,7 @@
 
 import { assertEquals } from "@std/assert";
 import { CloudWatchClient } from "@aws-sdk/client-cloudwatch";
+import { IAMClient } from "@aws-sdk/client-iam";
 import { KMSClient, type KMSServiceException } from "@aws-sdk/client-kms";
 import { STSClient } from "@aws-sdk/client-sts";
 import { type LocalAws, type LocalAwsOptions, startLocalAws } from "../../local/aws/mod.ts";
@@ -33,6 +34,16 @@ export class Setting {
 
   sts(region = "us-east-1", credentials: Credentials = this.aws.identities.caller): STSClient {
     const client = new STSClient(this.#options(region, credentials));
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** IAM is global, and takes us-east-1's signatures. */
+  iam(
+    credentials: Credentials = this.aws.identities.operator,
+    region = "us-east-1",
+  ): IAMClient {
+    const client = new IAMClient(this.#options(region, credentials));
     this.#clients.push(client);
     return client;
   }
@@ -125,7 +136,7 @@ export function constraint(path: string, value: string, rule: string): string {
 }
 
 export interface RawRequest {
-  readonly service?: "kms" | "sts" | "monitoring" | "ssm";
+  readonly service?: "kms" | "sts" | "iam" | "monitoring" | "ssm" | "cloudtrail";
   readonly region?: string;
   readonly credentials?: Credentials;
   /** `YYYYMMDDTHHMMSSZ` in effect; default now. */

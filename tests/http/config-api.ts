@@ -9,6 +9,7 @@ import { type Answer, encrypt, HEALTH, manage, SERVER, sql } from "./suite.ts";
 export interface View {
   readonly revision: number;
   readonly source: string;
+  readonly everywhere: boolean;
   readonly provider: string;
   readonly settings: Readonly<Record<string, unknown>>;
   readonly credentials: { readonly set: readonly string[] };

@@ -26,6 +26,7 @@ test("before anything is stored the environment alone counts", async () => {
   assertEquals(view, {
     revision: 0,
     source: "environment",
+    everywhere: true,
     provider: "aws",
     credentials: { set: ["accessKeyId", "secretAccessKey", "external_id"] },
     readers: [],

@@ -211,6 +211,14 @@ test("a message written in one region decrypts in every other, by either keyring
 test("a region that answers with a refusal is well: no other one is asked", async ({ aws }) => {
   const { direct, provider } = worker(aws);
   const message = await direct.encrypt();
+  aws.faults.set([{ service: "kms", effect: { kind: "error", name: "AccessDeniedException" } }]);
+  aws.resetCalls();
+  await codeOf(() => direct.decrypt(message));
+  // A policy may have ended the session alone: another one is tried.
+  assertEquals(counts(aws), {
+    [`${PRIMARY} Decrypt AccessDeniedException`]: 2,
+    [`${PRIMARY} AssumeRole`]: 1,
+  });
   for (const name of ["AccessDeniedException", "NotFoundException", "LimitExceededException"]) {
     aws.faults.set([{ service: "kms", effect: { kind: "error", name } }]);
     aws.resetCalls();

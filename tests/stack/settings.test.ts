@@ -99,6 +99,24 @@ Deno.test("environment: own AWS credentials are never mixed with the local AWS",
   });
 });
 
+Deno.test("environment: a key that the local AWS made since takes the place of the first", () => {
+  const local = {
+    AWS_ENDPOINT_URL: "http://127.0.0.1:4566",
+    AWS_ACCESS_KEY_ID: "first",
+    AWS_SECRET_ACCESS_KEY: "s1",
+    AWS_EXTERNAL_ID: "e1",
+  };
+  const file = {
+    AWS_ACCESS_KEY_ID: "second",
+    AWS_SECRET_ACCESS_KEY: "s2",
+    AWS_EXTERNAL_ID: "e2",
+  };
+  const env = (isLocalKey: (id: string) => boolean) =>
+    functionEnvironment({}, local, file, {}, isLocalKey);
+  assertEquals(env((id) => id === "second"), { ...local, ...file });
+  assertEquals(env((id) => id === "first"), file);
+});
+
 Deno.test("data directory: one stack at a time, for as long as it is open", async () => {
   await inTempDir(async (folder) => {
     const path = join(folder, "data");

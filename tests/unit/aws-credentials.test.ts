@@ -3,6 +3,7 @@ import {
   type AwsCredentials,
   CredentialSource,
   RENEW_BEFORE_MS,
+  REPLACE_REFUSED_AFTER_MS,
 } from "../../functions-shared/keys/providers/aws/credentials.ts";
 import { codeOf } from "./support/thrown.ts";
 
@@ -130,6 +131,39 @@ Deno.test("late news of an older session do not throw the newer one away", async
   assertStrictEquals(await credentials.get(), fresh);
   assertEquals(await accessKeyId(), "ASIA2");
   assertEquals(state.exchanges, 2);
+});
+
+Deno.test("a refused session is exchanged once for all who were refused, and not again at once", async () => {
+  const { state, credentials, accessKeyId } = source();
+  const old = await credentials.get();
+  assertEquals(await Promise.all([credentials.replace(old), credentials.replace(old)]), [
+    true,
+    true,
+  ]);
+  assertEquals([await accessKeyId(), state.exchanges], ["ASIA2", 2]);
+  assertEquals(await credentials.replace(old), true, "who heard of it late has a new one already");
+  const fresh = await credentials.get();
+  assertEquals(await credentials.replace(fresh), false, "the role itself may not");
+  assertEquals(state.exchanges, 2);
+  state.now += REPLACE_REFUSED_AFTER_MS;
+  assertEquals(await credentials.replace(fresh), true);
+  assertEquals(await accessKeyId(), "ASIA3");
+});
+
+Deno.test("a refused session stays when there is no other to be had", async () => {
+  const { state, credentials, accessKeyId } = source();
+  const old = await credentials.get();
+  state.fail = throttled();
+  assertEquals(await credentials.replace(old), false);
+  assertEquals(await accessKeyId(), "ASIA1");
+});
+
+Deno.test("without a role a refused key is the only one there is", async () => {
+  const credentials = new CredentialSource({ ...CALLER, role: undefined }, {
+    assumeRole: () => Promise.reject(new Error("there is no role")),
+    timeoutMs: 1000,
+  });
+  assertEquals(await credentials.replace(await credentials.get()), false);
 });
 
 Deno.test("an exchange is given a deadline", async () => {

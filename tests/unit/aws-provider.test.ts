@@ -1,6 +1,8 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { IAMClient, PutRolePolicyCommand } from "@aws-sdk/client-iam";
 import type { DataClass } from "../../functions-shared/data-class.ts";
 import type { EncryptedDataKey } from "../../functions-shared/message/mod.ts";
+import type { LocalAws } from "../../local/aws/mod.ts";
 import { awsProvider, callsTo, WITH_AWS, withAws } from "./support/aws.ts";
 import { bytes, textOf } from "./support/identity.ts";
 import { codeOf } from "./support/thrown.ts";
@@ -10,6 +12,34 @@ const CLASSES: readonly DataClass[] = ["payment", "pii", "general"];
 
 function test(name: string, run: Parameters<typeof withAws>[0]): void {
   Deno.test({ name, ...WITH_AWS, fn: () => withAws(run) });
+}
+
+/** As "Revoke active sessions" of the console does it. */
+async function revokeSessions(aws: LocalAws): Promise<void> {
+  // Times of issue are whole seconds.
+  aws.clock.advance(1000);
+  const revokedAt = new Date(Math.floor((Date.now() + aws.clock.offsetMs) / 1000) * 1000);
+  const iam = new IAMClient({
+    region: "us-east-1",
+    endpoint: aws.endpoint,
+    credentials: { ...aws.identities.operator },
+  });
+  await iam.send(
+    new PutRolePolicyCommand({
+      RoleName: "parker-flight-kms",
+      PolicyName: "AWSRevokeOlderSessions",
+      PolicyDocument: JSON.stringify({
+        Version: "2012-10-17",
+        Statement: [{
+          Effect: "Deny",
+          Action: ["*"],
+          Resource: ["*"],
+          Condition: { DateLessThan: { "aws:TokenIssueTime": revokedAt.toISOString() } },
+        }],
+      }),
+    }),
+  );
+  iam.destroy();
 }
 
 /** As the message carries it, with another key ARN in it. */
@@ -211,6 +241,41 @@ test("a session that expires in use is renewed once for all callers", async ({ a
   const calls = callsTo(aws);
   assertEquals(calls.filter((call) => call === "AssumeRole").length, 1, calls.join());
   assertEquals(calls.filter((call) => call === "GenerateDataKey").length, 8);
+});
+
+test("sessions that a policy ended are exchanged once for all callers, who notice nothing", async ({ aws }) => {
+  const provider = awsProvider(aws);
+  await provider.describe("pii");
+  await revokeSessions(aws);
+  aws.resetCalls();
+  await Promise.all(Array.from({ length: 8 }, () => provider.generateDataKey("pii", CONTEXT)));
+  const calls = callsTo(aws);
+  assertEquals(calls.filter((call) => call === "AssumeRole").length, 1, calls.join());
+  assertEquals(calls.filter((call) => call === "GenerateDataKey").length, 8);
+});
+
+test("a role that may not is asked about twice, and then believed", async ({ aws }) => {
+  const provider = awsProvider(aws);
+  await provider.describe("pii");
+  aws.faults.set([{ service: "kms", effect: { kind: "error", name: "AccessDeniedException" } }]);
+  aws.resetCalls();
+  for (let request = 0; request < 3; request++) {
+    assertEquals(
+      await codeOf(() => provider.generateDataKey("pii", CONTEXT)),
+      "kms_access_denied",
+    );
+  }
+  const refused = "GenerateDataKey AccessDeniedException";
+  assertEquals(callsTo(aws), [refused, "AssumeRole", refused, refused, refused]);
+});
+
+test("a session that ended during a rotation of the key is exchanged, and one rotation is made", async ({ aws, keys }) => {
+  const provider = awsProvider(aws);
+  await provider.describe("pii");
+  await revokeSessions(aws);
+  await provider.rotateNow(keys.pii);
+  const rotations = aws.calls().filter(({ operation }) => operation === "RotateKeyOnDemand");
+  assertEquals(rotations.map(({ status }) => status), [200]);
 });
 
 test("a re-pointed alias is followed at once, and old data keys still decrypt", async ({ aws, keys }) => {

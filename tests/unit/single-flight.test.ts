@@ -77,6 +77,23 @@ Deno.test("what was cleared is fetched again", async () => {
   assertEquals(state.fetches.length, 2);
 });
 
+Deno.test("a value that is refreshed serves until the new one is there, and if it never comes", async () => {
+  const { state, flight } = manual();
+  const first = flight.get();
+  state.fetches[0]?.resolve({ value: "a", expiresAt: Infinity });
+  await first;
+  const refreshed = [flight.refresh(), flight.refresh()];
+  assertEquals(state.fetches.length, 2, "one fetch for both");
+  assertEquals(await flight.get(), "a");
+  state.fetches[1]?.resolve({ value: "b", expiresAt: Infinity });
+  assertEquals(await Promise.all(refreshed), ["b", "b"]);
+  assertEquals(await flight.get(), "b");
+  const failed = flight.refresh();
+  state.fetches[2]?.reject(new Error("down"));
+  await assertRejects(() => failed, Error, "down");
+  assertEquals(await flight.get(), "b");
+});
+
 Deno.test("a lifetime of nothing still lets concurrent callers share", async () => {
   let fetches = 0;
   const flight = new SingleFlight(

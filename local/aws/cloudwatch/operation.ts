@@ -1,7 +1,7 @@
 /** One CloudWatch operation: its input shape, the permission it takes, and what it does. */
 
 import { AwsError } from "../errors.ts";
-import { identityVerdict } from "../iam/evaluate.ts";
+import { globalContext, identityRefusal } from "../iam/access.ts";
 import type { AwsCall } from "../service.ts";
 import { type Infer, readInput, type Shape } from "../shapes.ts";
 import type { MetricStore } from "./store.ts";
@@ -28,26 +28,10 @@ export function operation<S extends Shape<unknown>>(
  * PutMetricData has. Throws AccessDeniedException.
  */
 export function requireAllowed(call: CloudWatchCall, namespace?: string): void {
+  const context = globalContext(call);
+  if (namespace !== undefined) context.set("cloudwatch:namespace", [namespace]);
   const { caller } = call;
   const action = `cloudwatch:${call.operation}`;
-  const context = new Map<string, readonly string[]>([
-    ["aws:principalarn", [caller.principalArns[0] ?? caller.arn]],
-    ["aws:principalaccount", [caller.accountId]],
-    ["aws:userid", [caller.userId]],
-    ["aws:requestedregion", [call.region]],
-    ["aws:currenttime", [new Date(call.now).toISOString()]],
-    ["aws:securetransport", ["false"]],
-  ]);
-  if (namespace !== undefined) context.set("cloudwatch:namespace", [namespace]);
-  const verdict = identityVerdict({ action, resource: "*", caller, context });
-  if (verdict === "allow") return;
-  const why = {
-    explicit_deny: "with an explicit deny in an identity-based policy",
-    session_deny: `because no session policy allows the ${action} action`,
-    none: `because no identity-based policy allows the ${action} action`,
-  }[verdict];
-  throw new AwsError(
-    "AccessDeniedException",
-    `User: ${caller.arn} is not authorized to perform: ${action} ${why}`,
-  );
+  const refusal = identityRefusal({ action, resource: "*", caller, context }, null);
+  if (refusal !== null) throw new AwsError("AccessDeniedException", refusal);
 }

@@ -3,7 +3,7 @@
 import { Buffer } from "node:buffer";
 import { AwsError, statusOf } from "../errors.ts";
 import type { AwsRequest } from "../service.ts";
-import { escape } from "../sts/xml.ts";
+import { escape } from "../query/xml.ts";
 import { contentType, malformed, type Protocol, queryCode, readBody } from "./protocol.ts";
 
 const VERSION = "2010-08-01";

@@ -19,8 +19,11 @@ const TESTS: Readonly<Record<string, Test>> = {
   NumericLessThanEquals: (actual, wanted) => Number(actual) <= Number(wanted),
   NumericGreaterThan: (actual, wanted) => Number(actual) > Number(wanted),
   NumericGreaterThanEquals: (actual, wanted) => Number(actual) >= Number(wanted),
-  DateLessThan: (actual, wanted) => Date.parse(actual) < Date.parse(wanted),
-  DateGreaterThan: (actual, wanted) => Date.parse(actual) > Date.parse(wanted),
+  DateEquals: (actual, wanted) => timeOf(actual) === timeOf(wanted),
+  DateLessThan: (actual, wanted) => timeOf(actual) < timeOf(wanted),
+  DateLessThanEquals: (actual, wanted) => timeOf(actual) <= timeOf(wanted),
+  DateGreaterThan: (actual, wanted) => timeOf(actual) > timeOf(wanted),
+  DateGreaterThanEquals: (actual, wanted) => timeOf(actual) >= timeOf(wanted),
 };
 
 /** Operators that hold when no value passes the test they negate. */
@@ -31,7 +34,13 @@ const NEGATIONS: Readonly<Record<string, string>> = {
   ArnNotEquals: "ArnEquals",
   ArnNotLike: "ArnLike",
   NumericNotEquals: "NumericEquals",
+  DateNotEquals: "DateEquals",
 };
+
+/** ISO 8601, or seconds since the epoch, in milliseconds; NaN for anything else. */
+function timeOf(text: string): number {
+  return /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text);
+}
 
 interface ParsedOperator {
   readonly name: string;
@@ -57,6 +66,10 @@ export function conditionProblem(operator: string, values: readonly string[]): s
     return values.every((value) => value === "true" || value === "false")
       ? null
       : "Syntax errors in policy.";
+  }
+  // One that is no time would never hold, and a Deny that never holds denies nothing.
+  if (name.startsWith("Date") && values.some((value) => Number.isNaN(timeOf(value)))) {
+    return "Syntax errors in policy.";
   }
   return name in TESTS || name in NEGATIONS ? null : `Invalid Condition type : ${operator}.`;
 }

@@ -1,11 +1,24 @@
 /** Who can call: two users, the suite's role, further roles of a test, and their sessions. */
 
 import { Buffer } from "node:buffer";
-import { randomBytes } from "node:crypto";
-import type { AccessKey, RoleOptions } from "../types.ts";
 import { SignatureError } from "../sigv4.ts";
+import type { AccessKey, RoleOptions } from "../types.ts";
 import { accountPrincipals } from "./evaluate.ts";
+import { ADMINISTRATOR, callerPolicy, suiteRole } from "./given.ts";
 import { parsePolicy, type PolicyDocument, readPolicy } from "./policy.ts";
+import {
+  type AccessKeyRecord,
+  CALLER_NAME,
+  createAccessKey,
+  createId,
+  type IamState,
+  type IdentityState,
+  OPERATOR_NAME,
+  ROLE_NAME,
+  roleRecord,
+  type UserRecord,
+} from "./records.ts";
+import { Role } from "./role.ts";
 import { openSession, sealSession, type SessionClaims } from "./session-token.ts";
 
 export interface Caller {
@@ -15,97 +28,104 @@ export interface Caller {
   /** As GetCallerIdentity answers it. */
   readonly arn: string;
   readonly userId: string;
+  /** Of a session, when it was opened, in milliseconds since the epoch; null for a long-term key. */
+  readonly issuedAt: number | null;
   /** The ARNs by which a policy can name this caller. */
   readonly principalArns: readonly string[];
   readonly policies: readonly PolicyDocument[];
   readonly sessionPolicy: PolicyDocument | null;
 }
 
-export interface Role {
-  readonly name: string;
+export interface User extends UserRecord {
   readonly arn: string;
-  readonly id: string;
-  readonly trustPolicy: PolicyDocument;
   readonly policies: readonly PolicyDocument[];
-  readonly maxSessionDurationSeconds: number;
-}
-
-/** What of the identities is kept in the state file. */
-export interface IdentityState {
-  readonly accountId: string;
-  readonly caller: AccessKey & { readonly userId: string };
-  readonly operator: AccessKey & { readonly userId: string };
-  readonly role: { readonly id: string; readonly externalId: string };
-  /** Base64, 32 bytes; seals session tokens. */
-  readonly sessionKey: string;
-}
-
-const ACCOUNT_ID = "000000000000";
-const CALLER_NAME = "parker-flight-caller";
-const OPERATOR_NAME = "operator";
-const ROLE_NAME = "parker-flight-kms";
-
-export function createIdentityState(): IdentityState {
-  return {
-    accountId: ACCOUNT_ID,
-    caller: { ...createAccessKey("AKIA"), userId: createId("AIDA") },
-    operator: { ...createAccessKey("AKIA"), userId: createId("AIDA") },
-    role: { id: createId("AROA"), externalId: randomBytes(16).toString("hex") },
-    sessionKey: randomBytes(32).toString("base64"),
-  };
-}
-
-function createAccessKey(prefix: "AKIA" | "ASIA"): AccessKey {
-  return {
-    accessKeyId: createId(prefix),
-    secretAccessKey: randomBytes(30).toString("base64"),
-  };
-}
-
-/** Twenty characters, as AWS's unique ids. */
-function createId(prefix: string): string {
-  const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-  return prefix + [...randomBytes(16)].map((byte) => alphabet[byte % 32]).join("");
 }
 
 export class Identities {
   readonly accountId: string;
   readonly roleArn: string;
   readonly #state: IdentityState;
-  readonly #users = new Map<string, { secret: string; caller: Caller }>();
+  readonly #iam: IamState;
+  readonly #users: ReadonlyMap<string, User>;
   readonly #roles = new Map<string, Role>();
   readonly #sessionKey: Uint8Array;
+  readonly #changed: () => void;
 
-  constructor(state: IdentityState, roles: readonly RoleOptions[]) {
+  /** `changed` is called after every change, to mark the state file stale. */
+  constructor(
+    state: IdentityState,
+    iam: IamState,
+    roles: readonly RoleOptions[],
+    changed: () => void,
+  ) {
     this.#state = state;
+    this.#iam = iam;
+    this.#changed = changed;
     this.accountId = state.accountId;
     this.#sessionKey = new Uint8Array(Buffer.from(state.sessionKey, "base64"));
     this.roleArn = `arn:aws:iam::${state.accountId}:role/${ROLE_NAME}`;
-    this.#addUser(CALLER_NAME, state.caller, callerPolicy(this.roleArn));
-    this.#addUser(OPERATOR_NAME, state.operator, ADMINISTRATOR);
-    this.#addRole({
-      name: ROLE_NAME,
-      trustPolicy: trustPolicy(this.#userArn(CALLER_NAME), state.role.externalId),
-      policies: [rolePolicy(state.accountId)],
-    }, state.role.id);
-    for (const role of roles) this.#addRole(role, createId("AROA"));
+    const policyOf: Readonly<Record<string, unknown>> = {
+      [CALLER_NAME]: callerPolicy(this.roleArn),
+      [OPERATOR_NAME]: ADMINISTRATOR,
+    };
+    this.#users = new Map(iam.users.map((record) => [record.name, {
+      ...record,
+      arn: this.#userArn(record.name),
+      policies: [readPolicy(policyOf[record.name], "identity")],
+    }]));
+    const given = suiteRole(state.accountId, this.#userArn(CALLER_NAME), state.role.externalId);
+    for (const record of iam.roles) this.#addRole(new Role(state.accountId, given, record));
+    for (const { name, policies, maxSessionDurationSeconds = 3600, ...rest } of roles) {
+      const named = policies.map((policy, index) => [`policy-${index + 1}`, policy]);
+      const options = { ...rest, maxSessionDurationSeconds, policies: Object.fromEntries(named) };
+      this.#addRole(
+        new Role(state.accountId, options, roleRecord(name, createId("AROA"), Date.now())),
+      );
+    }
   }
 
+  snapshot(): IamState {
+    return this.#iam;
+  }
+
+  /** To be called after a user, key or role was changed. */
+  markChanged(): void {
+    this.#changed();
+  }
+
+  /** The administrator, whatever became of its keys. */
   get operator(): Caller {
-    const user = this.#users.get(this.#state.operator.accessKeyId);
+    const user = this.#users.get(OPERATOR_NAME);
     if (user === undefined) throw new Error("the operator is always there");
-    return user.caller;
+    return this.#userCaller(user, this.#state.operator.accessKeyId);
+  }
+
+  user(name: string): User | undefined {
+    return this.#users.get(name);
+  }
+
+  /** The user's key and whose it is, active or not. */
+  accessKey(accessKeyId: string): { readonly user: User; readonly key: AccessKeyRecord } | null {
+    for (const user of this.#users.values()) {
+      const key = user.keys.find((one) => one.accessKeyId === accessKeyId);
+      if (key !== undefined) return { user, key };
+    }
+    return null;
   }
 
   role(arn: string): Role | undefined {
     return this.#roles.get(arn);
   }
 
-  /** Whether a key policy may name this principal. */
+  roleNamed(name: string): Role | undefined {
+    return this.#roles.get(`arn:aws:iam::${this.accountId}:role/${name}`);
+  }
+
+  /** Whether a key policy or trust policy may name this principal. */
   isPrincipal(name: string): boolean {
     if (name === "*" || accountPrincipals(this.accountId).includes(name)) return true;
     if (/^Service:|^Federated:/.test(name)) return true;
-    const users = [...this.#users.values()].map((user) => user.caller.arn);
+    const users = [...this.#users.values()].map((user) => user.arn);
     if (users.includes(name) || this.#roles.has(name)) return true;
     const session = /^arn:aws:sts::(\d{12}):assumed-role\/([^/]+)\/[\w+=,.@-]{2,64}$/.exec(name);
     if (session !== null) return this.#roles.has(`arn:aws:iam::${session[1]}:role/${session[2]}`);
@@ -116,7 +136,8 @@ export class Identities {
 
   /**
    * The secret to verify a signature with, and whom it speaks for.
-   * Throws SignatureError (`unknown_key`, `expired`). `now`: milliseconds since the epoch.
+   * Throws SignatureError (`unknown_key`, also for an inactive one, and `expired`).
+   * `now`: milliseconds since the epoch.
    */
   credentials(
     accessKeyId: string,
@@ -128,9 +149,12 @@ export class Identities {
       "The security token included in the request is invalid.",
     );
     if (sessionToken === undefined) {
-      const user = this.#users.get(accessKeyId);
-      if (user === undefined) throw invalid;
-      return user;
+      const found = this.accessKey(accessKeyId);
+      if (found === null || !found.key.active) throw invalid;
+      return {
+        secret: found.key.secretAccessKey,
+        caller: this.#userCaller(found.user, accessKeyId),
+      };
     }
     const claims = openSession(sessionToken, this.#sessionKey);
     if (claims === null || claims.accessKeyId !== accessKeyId) throw invalid;
@@ -145,20 +169,19 @@ export class Identities {
     return { secret: claims.secretAccessKey, caller: this.#session(role, claims) };
   }
 
+  /** Notes a request that was signed with the key; one of a session is nobody's. */
+  used(accessKeyId: string, use: NonNullable<AccessKeyRecord["lastUsed"]>): void {
+    const found = this.accessKey(accessKeyId);
+    if (found !== null) found.key.lastUsed = use;
+  }
+
   /** Temporary credentials for a role; the decision to give them is the caller's. */
-  openRoleSession(role: Role, options: {
-    readonly sessionName: string;
-    readonly expiresAt: number;
-    readonly policy: string | null;
-  }): { readonly key: AccessKey; readonly token: string; readonly caller: Caller } {
+  openRoleSession(
+    role: Role,
+    options: Pick<SessionClaims, "sessionName" | "issuedAt" | "expiresAt" | "policy">,
+  ): { readonly key: AccessKey; readonly token: string; readonly caller: Caller } {
     const key = createAccessKey("ASIA");
-    const claims: SessionClaims = {
-      ...key,
-      roleArn: role.arn,
-      sessionName: options.sessionName,
-      expiresAt: options.expiresAt,
-      policy: options.policy,
-    };
+    const claims: SessionClaims = { ...key, roleArn: role.arn, ...options };
     const token = sealSession(claims, this.#sessionKey);
     return { key, token, caller: this.#session(role, claims) };
   }
@@ -171,9 +194,24 @@ export class Identities {
       accessKeyId: claims.accessKeyId,
       arn,
       userId: `${role.id}:${claims.sessionName}`,
+      issuedAt: claims.issuedAt,
       principalArns: [role.arn, arn],
       policies: role.policies,
       sessionPolicy: claims.policy === null ? null : parsePolicy(claims.policy, "identity"),
+    };
+  }
+
+  #userCaller({ arn, id, policies }: User, accessKeyId: string): Caller {
+    return {
+      kind: "user",
+      accountId: this.accountId,
+      accessKeyId,
+      arn,
+      userId: id,
+      issuedAt: null,
+      principalArns: [arn],
+      policies,
+      sessionPolicy: null,
     };
   }
 
@@ -181,88 +219,7 @@ export class Identities {
     return `arn:aws:iam::${this.accountId}:user/${name}`;
   }
 
-  #addUser(name: string, key: AccessKey & { readonly userId: string }, policy: unknown) {
-    const arn = this.#userArn(name);
-    this.#users.set(key.accessKeyId, {
-      secret: key.secretAccessKey,
-      caller: {
-        kind: "user",
-        accountId: this.accountId,
-        accessKeyId: key.accessKeyId,
-        arn,
-        userId: key.userId,
-        principalArns: [arn],
-        policies: [readPolicy(policy, "identity")],
-        sessionPolicy: null,
-      },
-    });
+  #addRole(role: Role): void {
+    this.#roles.set(role.arn, role);
   }
-
-  #addRole(options: RoleOptions, id: string) {
-    const arn = `arn:aws:iam::${this.accountId}:role/${options.name}`;
-    this.#roles.set(arn, {
-      name: options.name,
-      arn,
-      id,
-      trustPolicy: readPolicy(options.trustPolicy, "trust"),
-      policies: options.policies.map((policy) => readPolicy(policy, "identity")),
-      maxSessionDurationSeconds: options.maxSessionDurationSeconds ?? 3600,
-    });
-  }
-}
-
-const ADMINISTRATOR = {
-  Version: "2012-10-17",
-  Statement: [{ Effect: "Allow", Action: "*", Resource: "*" }],
-};
-
-function callerPolicy(roleArn: string) {
-  return {
-    Version: "2012-10-17",
-    Statement: [{ Effect: "Allow", Action: "sts:AssumeRole", Resource: roleArn }],
-  };
-}
-
-/** Names the exact principal and asks for the external id, as the deployment guide does. */
-function trustPolicy(callerArn: string, externalId: string) {
-  return {
-    Version: "2012-10-17",
-    Statement: [{
-      Effect: "Allow",
-      Principal: { AWS: callerArn },
-      Action: "sts:AssumeRole",
-      Condition: { StringEquals: { "sts:ExternalId": externalId } },
-    }],
-  };
-}
-
-/** What the functions need and no more; an alias ARN as resource would grant nothing. */
-function rolePolicy(accountId: string) {
-  return {
-    Version: "2012-10-17",
-    Statement: [
-      {
-        Effect: "Allow",
-        Action: [
-          "kms:GenerateDataKey*",
-          "kms:Decrypt",
-          "kms:Encrypt",
-          "kms:ReEncrypt*",
-          "kms:DescribeKey",
-          "kms:GetKeyRotationStatus",
-          "kms:ListKeyRotations",
-          "kms:RotateKeyOnDemand",
-        ],
-        Resource: `arn:aws:kms:*:${accountId}:key/*`,
-      },
-      { Effect: "Allow", Action: "kms:ListAliases", Resource: "*" },
-      { Effect: "Allow", Action: "cloudwatch:PutMetricData", Resource: "*" },
-      // For the import of an older setup's key, and only while it lasts.
-      {
-        Effect: "Allow",
-        Action: "ssm:GetParameter",
-        Resource: `arn:aws:ssm:*:${accountId}:parameter/boosterbeacon/encryption-keys/*`,
-      },
-    ],
-  };
 }

@@ -94,6 +94,7 @@ function readStatement(json: unknown, kind: PolicyKind): Statement {
   if ((actions === null) === (notActions === null)) {
     throw new PolicySyntaxError("Policy statement must contain actions.");
   }
+  checkActions([...actions ?? [], ...notActions ?? []], kind);
   const resources = strings(entry.Resource);
   const notResources = strings(entry.NotResource);
   if (kind === "trust") {
@@ -113,6 +114,17 @@ function readStatement(json: unknown, kind: PolicyKind): Statement {
     notResources,
     conditions: readConditions(entry.Condition),
   };
+}
+
+function checkActions(actions: readonly string[], kind: PolicyKind): void {
+  if (kind === "trust" && !actions.every((action) => /^sts:/i.test(action))) {
+    throw new PolicySyntaxError("AssumeRole policy may only specify STS AssumeRole actions.");
+  }
+  if (kind === "identity" && !actions.every((action) => /^(\*|[\w-]+:.+)$/.test(action))) {
+    throw new PolicySyntaxError(
+      "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.",
+    );
+  }
 }
 
 function readPrincipals(json: unknown): string[] {

@@ -11,6 +11,8 @@ export interface SessionClaims {
   readonly secretAccessKey: string;
   readonly roleArn: string;
   readonly sessionName: string;
+  /** Milliseconds since the epoch, a whole second. */
+  readonly issuedAt: number;
   /** Milliseconds since the epoch. */
   readonly expiresAt: number;
   /** Session policy document as passed, or null. */
@@ -28,7 +30,7 @@ export function sealSession(claims: SessionClaims, key: Uint8Array): string {
   return Buffer.concat([iv, cipher.getAuthTag(), ...body]).toString("base64");
 }
 
-/** Null when the token was not sealed with this key. */
+/** Null when the token was not sealed with this key, or by a local AWS that knew no time of issue. */
 export function openSession(token: string, key: Uint8Array): SessionClaims | null {
   const bytes = Buffer.from(token, "base64");
   if (bytes.length <= IV_BYTES + TAG_BYTES) return null;
@@ -41,7 +43,8 @@ export function openSession(token: string, key: Uint8Array): SessionClaims | nul
       decipher.update(bytes.subarray(IV_BYTES + TAG_BYTES)),
       decipher.final(),
     ]).toString("utf8");
-    return JSON.parse(text) as SessionClaims;
+    const claims = JSON.parse(text) as SessionClaims;
+    return typeof claims.issuedAt === "number" ? claims : null;
   } catch {
     return null;
   }

@@ -1,6 +1,7 @@
 /** Who may do what with which key: identity policies, key policies and KMS's condition keys. */
 
 import { AwsError } from "../errors.ts";
+import { globalContext } from "../iam/access.ts";
 import type { ConditionContext } from "../iam/conditions.ts";
 import { type AccessRequest, identityVerdict, resourceVerdict } from "../iam/evaluate.ts";
 import { parsePolicy, type PolicyDocument } from "../iam/policy.ts";
@@ -122,17 +123,10 @@ function keyContext(
 }
 
 function callContext(call: KmsCall, details: AccessDetails): ConditionContext {
-  const context = new Map<string, readonly string[]>();
+  const context = globalContext(call);
   const set = (name: string, ...values: readonly string[]) =>
     context.set(name.toLowerCase(), values);
-  const { caller } = call;
-  set("aws:PrincipalArn", caller.principalArns[0] ?? caller.arn);
-  set("aws:PrincipalAccount", caller.accountId);
-  set("aws:userid", caller.userId);
-  set("aws:RequestedRegion", call.region);
-  set("aws:CurrentTime", new Date(call.now).toISOString());
-  set("aws:SecureTransport", "false");
-  set("kms:CallerAccount", caller.accountId);
+  set("kms:CallerAccount", call.caller.accountId);
   const pairs = Object.entries(details.encryptionContext ?? {});
   for (const [name, value] of pairs) set(`kms:EncryptionContext:${name}`, value);
   if (pairs.length > 0) set("kms:EncryptionContextKeys", ...pairs.map(([name]) => name));

@@ -2,6 +2,13 @@
 
 import { AwsError } from "../errors.ts";
 import type { Identities } from "../iam/identities.ts";
+import {
+  answer,
+  AUTHENTICATION_ERRORS,
+  parseJson,
+  refusal,
+  requireForm,
+} from "../json/protocol.ts";
 import type { AwsCall, AwsReply, AwsRequest, Service } from "../service.ts";
 import type { KmsCall, KmsOperation, KmsResult } from "./operation.ts";
 import { aliases } from "./operations/aliases.ts";
@@ -14,7 +21,6 @@ import { rotation } from "./operations/rotation.ts";
 import type { KeyStore } from "./store.ts";
 
 const TARGET_PREFIX = "TrentService.";
-const CONTENT_TYPE = "application/x-amz-json-1.1";
 
 const OPERATIONS: Readonly<Record<string, KmsOperation>> = {
   CreateKey: createKey,
@@ -63,13 +69,7 @@ export interface KmsOptions {
 
 export class KmsService implements Service {
   readonly name = "kms";
-  readonly authenticationErrors = {
-    missing: "MissingAuthenticationTokenException",
-    incomplete: "IncompleteSignatureException",
-    unknown_key: "UnrecognizedClientException",
-    expired: "ExpiredTokenException",
-    signature: "InvalidSignatureException",
-  } as const;
+  readonly authenticationErrors = AUTHENTICATION_ERRORS;
   readonly #options: KmsOptions;
 
   constructor(options: KmsOptions) {
@@ -82,20 +82,14 @@ export class KmsService implements Service {
   }
 
   checkOperation(operation: string, request: AwsRequest): void {
-    const type = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase();
-    const known = Object.hasOwn(OPERATIONS, operation) || ABSENT.includes(operation);
-    if (request.method !== "POST" || request.path !== "/" || type !== CONTENT_TYPE || !known) {
+    requireForm(request);
+    if (!Object.hasOwn(OPERATIONS, operation) && !ABSENT.includes(operation)) {
       throw new AwsError("UnknownOperationException");
     }
   }
 
   async perform(call: AwsCall): Promise<AwsReply> {
-    const result = await this.run(call, parseJson(call.request.body));
-    return {
-      status: 200,
-      contentType: CONTENT_TYPE,
-      body: result === null ? "" : JSON.stringify(result),
-    };
+    return answer(await this.run(call, parseJson(call.request.body)));
   }
 
   /** Runs one operation and waits until what it changed is durable. Throws AwsError. */
@@ -130,23 +124,6 @@ export class KmsService implements Service {
   }
 
   refuse(error: AwsError, _request: AwsRequest): AwsReply {
-    const body = error.hasMessage
-      ? { __type: error.code, message: error.message }
-      : { __type: error.code };
-    return {
-      status: error.status,
-      contentType: CONTENT_TYPE,
-      body: JSON.stringify(body),
-      errorName: error.code,
-    };
-  }
-}
-
-function parseJson(body: Uint8Array): unknown {
-  if (body.length === 0) throw new AwsError("SerializationException");
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
-  } catch {
-    throw new AwsError("SerializationException");
+    return refusal(error);
   }
 }

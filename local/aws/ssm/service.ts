@@ -7,14 +7,20 @@
 
 import { Buffer } from "node:buffer";
 import { AwsError } from "../errors.ts";
-import { identityVerdict } from "../iam/evaluate.ts";
+import { globalContext, identityRefusal } from "../iam/access.ts";
+import {
+  answer,
+  AUTHENTICATION_ERRORS,
+  parseJson,
+  refusal,
+  requireForm,
+} from "../json/protocol.ts";
 import type { KmsService } from "../kms/service.ts";
 import type { AwsCall, AwsReply, AwsRequest, Service } from "../service.ts";
 import { boolean, type Infer, oneOf, readInput, required, string, structure } from "../shapes.ts";
 import type { ParameterStore, ParameterVersion } from "./store.ts";
 
 const TARGET_PREFIX = "AmazonSSM.";
-const CONTENT_TYPE = "application/x-amz-json-1.1";
 
 const name = string({ min: 1, max: 2048 });
 const INPUTS = {
@@ -44,13 +50,7 @@ export interface SsmOptions {
 
 export class SsmService implements Service {
   readonly name = "ssm";
-  readonly authenticationErrors = {
-    missing: "MissingAuthenticationTokenException",
-    incomplete: "IncompleteSignatureException",
-    unknown_key: "UnrecognizedClientException",
-    expired: "ExpiredTokenException",
-    signature: "InvalidSignatureException",
-  } as const;
+  readonly authenticationErrors = AUTHENTICATION_ERRORS;
   readonly #options: SsmOptions;
 
   constructor(options: SsmOptions) {
@@ -63,18 +63,14 @@ export class SsmService implements Service {
   }
 
   checkOperation(operation: string, request: AwsRequest): void {
-    const type = request.headers.get("content-type")?.split(";")[0]?.trim().toLowerCase();
-    const known = Object.hasOwn(INPUTS, operation);
-    if (request.method !== "POST" || request.path !== "/" || type !== CONTENT_TYPE || !known) {
-      throw new AwsError("UnknownOperationException");
-    }
+    requireForm(request);
+    if (!Object.hasOwn(INPUTS, operation)) throw new AwsError("UnknownOperationException");
   }
 
   async perform(call: AwsCall): Promise<AwsReply> {
     const json = parseJson(call.request.body);
     try {
-      const result = await this.#run(call, json);
-      return { status: 200, contentType: CONTENT_TYPE, body: JSON.stringify(result) };
+      return answer(await this.#run(call, json));
     } finally {
       await this.#options.durable();
     }
@@ -216,37 +212,18 @@ export class SsmService implements Service {
   }
 
   /** Throws AccessDeniedException unless the caller's policies allow the call on the parameter. */
-  #require({ operation, region, caller }: AwsCall, name: string): void {
-    const request = {
-      action: `ssm:${operation}`,
-      resource: this.#arn(region, name),
-      caller,
-      context: new Map([["aws:requestedregion", [region]]]),
-    };
-    const verdict = identityVerdict(request);
-    if (verdict === "allow") return;
-    const why = {
-      explicit_deny: "with an explicit deny in an identity-based policy",
-      session_deny: `because no session policy allows the ${request.action} action`,
-      none: `because no identity-based policy allows the ${request.action} action`,
-    }[verdict];
-    throw new AwsError(
-      "AccessDeniedException",
-      `User: ${caller.arn} is not authorized to perform: ${request.action} on resource: ` +
-        `${request.resource} ${why}`,
-    );
+  #require(call: AwsCall, name: string): void {
+    const denied = identityRefusal({
+      action: `ssm:${call.operation}`,
+      resource: this.#arn(call.region, name),
+      caller: call.caller,
+      context: globalContext(call),
+    });
+    if (denied !== null) throw new AwsError("AccessDeniedException", denied);
   }
 
   refuse(error: AwsError, _request: AwsRequest): AwsReply {
-    const body = error.hasMessage
-      ? { __type: error.code, message: error.message }
-      : { __type: error.code };
-    return {
-      status: error.status,
-      contentType: CONTENT_TYPE,
-      body: JSON.stringify(body),
-      errorName: error.code,
-    };
+    return refusal(error);
   }
 }
 
@@ -272,12 +249,4 @@ function requireKeyId(keyId: string | undefined): string {
     "UnsupportedOperationException",
     "The local AWS has no AWS managed keys: name a KMS key.",
   );
-}
-
-function parseJson(body: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
-  } catch {
-    throw new AwsError("SerializationException");
-  }
 }

@@ -2,11 +2,13 @@
 
 import { AwsError } from "../errors.ts";
 import { type AccessRequest, identityVerdict, resourceVerdict } from "../iam/evaluate.ts";
-import type { Identities, Role } from "../iam/identities.ts";
+import { globalContext } from "../iam/access.ts";
+import type { Identities } from "../iam/identities.ts";
 import { parsePolicy, PolicySyntaxError } from "../iam/policy.ts";
+import type { Role } from "../iam/role.ts";
+import type { Parameters } from "../query/parameters.ts";
+import type { XmlTree } from "../query/xml.ts";
 import type { AwsCall } from "../service.ts";
-import type { Parameters } from "./parameters.ts";
-import type { XmlTree } from "./xml.ts";
 
 const MIN_SECONDS = 900;
 const MAX_SECONDS = 43_200;
@@ -15,19 +17,21 @@ const DEFAULT_SECONDS = 3600;
 const CHAINED_SECONDS = 3600;
 const MAX_SESSION_POLICY_CHARACTERS = 2048;
 
-/** Throws AwsError: ValidationError, AccessDenied, MalformedPolicyDocument, PackedPolicyTooLarge. */
+/**
+ * The answer, and the access key id of the session.
+ * Throws AwsError: ValidationError, AccessDenied, MalformedPolicyDocument, PackedPolicyTooLarge.
+ */
 export function assumeRole(
   call: AwsCall,
   parameters: Parameters,
   identities: Identities,
-): XmlTree {
-  const roleArn = parameters.text("RoleArn", { required: true, min: 20, max: 2048 }) ?? "";
-  const sessionName = parameters.text("RoleSessionName", {
-    required: true,
+): { readonly result: XmlTree; readonly opened: string } {
+  const roleArn = parameters.required("RoleArn", { min: 20, max: 2048 });
+  const sessionName = parameters.required("RoleSessionName", {
     min: 2,
     max: 64,
     pattern: "[\\w+=,.@-]*",
-  }) ?? "";
+  });
   const externalId = parameters.text("ExternalId", {
     min: 2,
     max: 1224,
@@ -62,14 +66,16 @@ export function assumeRole(
       "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.",
     );
   }
-  // AWS states expiry in whole seconds.
+  // AWS states both in whole seconds.
+  const issuedAt = Math.floor(call.now / 1000) * 1000;
   const expiresAt = Math.floor(call.now / 1000 + duration) * 1000;
   const session = identities.openRoleSession(role, {
     sessionName,
+    issuedAt,
     expiresAt,
     policy: policy ?? null,
   });
-  return {
+  const result = {
     AssumedRoleUser: { AssumedRoleId: session.caller.userId, Arn: session.caller.arn },
     Credentials: {
       AccessKeyId: session.key.accessKeyId,
@@ -81,6 +87,7 @@ export function assumeRole(
       ? undefined
       : Math.ceil(policy.length * 100 / MAX_SESSION_POLICY_CHARACTERS),
   };
+  return { result, opened: session.key.accessKeyId };
 }
 
 function checkSessionPolicy(policy: string | undefined): void {
@@ -112,13 +119,8 @@ function mayAssume(
   role: Role,
   request: { readonly externalId: string | undefined; readonly sessionName: string },
 ): boolean {
-  const context = new Map<string, readonly string[]>([
-    ["sts:rolesessionname", [request.sessionName]],
-    ["aws:principalarn", [call.caller.principalArns[0] ?? call.caller.arn]],
-    ["aws:principalaccount", [call.caller.accountId]],
-    ["aws:requestedregion", [call.region]],
-    ["aws:currenttime", [new Date(call.now).toISOString()]],
-  ]);
+  const context = globalContext(call);
+  context.set("sts:rolesessionname", [request.sessionName]);
   if (request.externalId !== undefined) context.set("sts:externalid", [request.externalId]);
   const access: AccessRequest = {
     action: "sts:AssumeRole",

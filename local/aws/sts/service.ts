@@ -1,24 +1,19 @@
-/** STS over the query protocol: form in, XML out, version 2011-06-15. */
+/** STS over the query protocol, version 2011-06-15. */
 
 import { AwsError } from "../errors.ts";
 import type { Identities } from "../iam/identities.ts";
+import { Parameters } from "../query/parameters.ts";
+import { answer, AUTHENTICATION_ERRORS, formOf, refusal } from "../query/protocol.ts";
+import type { XmlTree } from "../query/xml.ts";
 import type { AwsCall, AwsReply, AwsRequest, Service } from "../service.ts";
 import { assumeRole } from "./assume-role.ts";
-import { Parameters } from "./parameters.ts";
-import { errorXml, resultXml, type XmlTree } from "./xml.ts";
 
 const VERSION = "2011-06-15";
-const CONTENT_TYPE = "text/xml";
+const NAMESPACE = `https://sts.amazonaws.com/doc/${VERSION}/`;
 
 export class StsService implements Service {
   readonly name = "sts";
-  readonly authenticationErrors = {
-    missing: "MissingAuthenticationToken",
-    incomplete: "IncompleteSignature",
-    unknown_key: "InvalidClientTokenId",
-    expired: "ExpiredToken",
-    signature: "SignatureDoesNotMatch",
-  } as const;
+  readonly authenticationErrors = AUTHENTICATION_ERRORS;
   readonly #identities: Identities;
 
   constructor(identities: Identities) {
@@ -43,24 +38,15 @@ export class StsService implements Service {
 
   perform(call: AwsCall): AwsReply {
     const parameters = new Parameters(formOf(call.request));
-    const result = call.operation === "AssumeRole"
-      ? assumeRole(call, parameters, this.#identities)
-      : callerIdentity(call, parameters);
-    return {
-      status: 200,
-      contentType: CONTENT_TYPE,
-      body: resultXml(call.operation, result, call.request.id),
-    };
+    if (call.operation === "GetCallerIdentity") {
+      return answer(NAMESPACE, call.operation, callerIdentity(call, parameters), call.request);
+    }
+    const { result, opened } = assumeRole(call, parameters, this.#identities);
+    return { ...answer(NAMESPACE, call.operation, result, call.request), opened };
   }
 
   refuse(error: AwsError, request: AwsRequest): AwsReply {
-    const type = error.status >= 500 ? "Receiver" : "Sender";
-    return {
-      status: error.status,
-      contentType: CONTENT_TYPE,
-      body: errorXml({ type, code: error.code, message: error.message }, request.id),
-      errorName: error.code,
-    };
+    return refusal(NAMESPACE, error, request);
   }
 }
 
@@ -69,11 +55,4 @@ function callerIdentity(call: AwsCall, parameters: Parameters): XmlTree {
   parameters.end();
   const { arn, userId, accountId } = call.caller;
   return { Arn: arn, UserId: userId, Account: accountId };
-}
-
-function formOf(request: AwsRequest): string {
-  if (request.method === "GET") return request.query;
-  const type = request.headers.get("content-type") ?? "";
-  if (!type.startsWith("application/x-www-form-urlencoded")) return "";
-  return new TextDecoder().decode(request.body);
 }

@@ -20,12 +20,18 @@ export interface AwsCredentials {
 /** Renewed this long before they expire, so that no request meets expired ones. */
 export const RENEW_BEFORE_MS = 5 * 60_000;
 
+/** A session that AWS refuses is exchanged no more often: the refusal may be meant for the role itself. */
+export const REPLACE_REFUSED_AFTER_MS = 10_000;
+
 /** One `sts:AssumeRole` call. */
 export type AssumeRole = (signal: AbortSignal) => Promise<AwsCredentials>;
 
 export class CredentialSource {
   readonly #sessions: SingleFlight<AwsCredentials>;
+  readonly #isRole: boolean;
   readonly #now: () => number;
+  #replacing: Promise<boolean> | undefined;
+  #mayReplaceAt = -Infinity;
 
   constructor(
     config: Pick<AwsConfig, "accessKeyId" | "secretAccessKey" | "sessionToken" | "role">,
@@ -37,6 +43,7 @@ export class CredentialSource {
     },
   ) {
     this.#now = options.now ?? Date.now;
+    this.#isRole = config.role !== undefined;
     this.#sessions = new SingleFlight(async () => {
       if (config.role === undefined) {
         const { accessKeyId, secretAccessKey, sessionToken } = config;
@@ -76,6 +83,26 @@ export class CredentialSource {
    */
   invalidate(session: AwsCredentials): void {
     if (this.#sessions.peek() === session) this.#sessions.clear();
+  }
+
+  /**
+   * After AWS refused what this session asked for. Sessions are ended before their time by a policy that
+   * denies everything to those opened before some moment ("Revoke active sessions" of the console): then a
+   * new one helps. The old one stays when there is none to be had.
+   *
+   * @returns whether the next `get` answers another session
+   */
+  async replace(session: AwsCredentials): Promise<boolean> {
+    if (!this.#isRole) return false;
+    if (this.#sessions.peek() !== session) return true;
+    if (this.#replacing === undefined) {
+      if (this.#now() < this.#mayReplaceAt) return false;
+      this.#mayReplaceAt = this.#now() + REPLACE_REFUSED_AFTER_MS;
+      this.#replacing = this.#sessions.refresh()
+        .then(() => true, () => false)
+        .finally(() => this.#replacing = undefined);
+    }
+    return await this.#replacing;
   }
 }
 

@@ -55,9 +55,27 @@ export function awsErrorName(error: unknown): string {
   return error instanceof Error ? error.name : "";
 }
 
-/** Whether new credentials could help. */
+/** Whether new credentials are needed. */
 export function isExpiredCredentials(error: unknown): boolean {
   return EXPIRED.has(awsErrorName(error));
+}
+
+/** Whether policies said no; also what a session gets that a policy ended before its time. */
+export function isRefused(error: unknown): error is Error {
+  return awsErrorName(error) === "AccessDeniedException";
+}
+
+/** A refusal of a session that is no longer the one in use. */
+export class ReplacedSession extends Error {
+  constructor(refusal: Error) {
+    super(refusal.message, { cause: refusal });
+    this.name = refusal.name;
+  }
+}
+
+/** Whether the next attempt has other credentials than the one that failed. */
+export function hasNewCredentials(error: unknown): boolean {
+  return isExpiredCredentials(error) || error instanceof ReplacedSession;
 }
 
 /** How AWS words a wrong clock. */

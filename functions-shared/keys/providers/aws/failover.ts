@@ -6,7 +6,7 @@
  */
 import { SuiteError } from "../../../errors.ts";
 import { abortable } from "../../abortable.ts";
-import { classifyAwsError, fromAwsError, isClockSkew, isExpiredCredentials } from "./errors.ts";
+import { classifyAwsError, fromAwsError, hasNewCredentials, isClockSkew } from "./errors.ts";
 import type { Regions } from "./regions.ts";
 
 export interface FailoverOptions {
@@ -184,7 +184,7 @@ export class Failover {
 
 /** What was wrong with the attempt, and is set right for the next one. */
 function remedyOf(error: unknown): "credentials" | "clock" | undefined {
-  if (isExpiredCredentials(error)) return "credentials";
+  if (hasNewCredentials(error)) return "credentials";
   return isClockSkew(error) ? "clock" : undefined;
 }
 

@@ -8,6 +8,9 @@ interface Constraint {
   readonly min?: number;
   readonly max?: number;
   readonly pattern?: string;
+  /** Never shown in a message. */
+  readonly secret?: boolean;
+  readonly oneOf?: readonly string[];
 }
 
 export class Parameters {
@@ -34,7 +37,7 @@ export class Parameters {
       if (constraint.required === true) fail("Value null", "Member must not be null");
       return undefined;
     }
-    const shown = `Value '${value}'`;
+    const shown = constraint.secret === true ? "Value" : `Value '${value}'`;
     if (constraint.min !== undefined && value.length < constraint.min) {
       fail(shown, `Member must have length greater than or equal to ${constraint.min}`);
     }
@@ -45,7 +48,16 @@ export class Parameters {
     if (pattern !== undefined && !new RegExp(`^(?:${pattern})$`).test(value)) {
       fail(shown, `Member must satisfy regular expression pattern: ${pattern}`);
     }
+    const { oneOf } = constraint;
+    if (oneOf !== undefined && !oneOf.includes(value)) {
+      fail(shown, `Member must satisfy enum value set: [${oneOf.join(", ")}]`);
+    }
     return value;
+  }
+
+  /** Of a parameter without which the request is refused by `end`. */
+  required(name: string, constraint: Omit<Constraint, "required"> = {}): string {
+    return this.text(name, { ...constraint, required: true }) ?? "";
   }
 
   integer(name: string, bounds: { readonly min: number; readonly max: number }) {
