@@ -205,6 +205,7 @@ Deno.test("the runbooks, followed word for word", async (t) => {
     await runbook("4", "Respond to a leaked credential", async (t) => {
       const card = await stack.storeCard(demo, MASTERCARD);
       const before = await Promise.all(CLASSES.map((name) => stack.versions(name)));
+      await follow("4");
       await leakedCallerKey(card);
 
       await t.step("B. A Supabase secret key", async () => {
