@@ -1,7 +1,7 @@
 -- What the doctor sees: nothing on a sound database, and each fault by its name.
 begin;
 \ir support/personas.psql
-select plan(38);
+select plan(39);
 
 create function pg_temp.seen(p_key text) returns jsonb
 language sql as $$ select public.kms_doctor() -> p_key $$;
