@@ -12,6 +12,9 @@ import type { BranchKeyInfo, KeyAdminStore } from "./key-store.ts";
 /** Longer than a request lives (150 s): whoever has not ended by then is dead. */
 const LEASE_SECONDS = 300;
 
+/** Messages under a version; one more stands for many more. */
+const MAX_COUNTED = 10_000;
+
 export interface RotatedBranchKey {
   readonly data_class: DataClass;
   readonly branch_key_id: string;
@@ -139,7 +142,9 @@ export class KeyAdministration {
       case "in_use":
         throw inUse(
           "in_use",
-          `Stored messages under this version: ${rows}. Re-encrypt them first.`,
+          `Stored messages under this version: ${
+            rows > MAX_COUNTED ? `more than ${MAX_COUNTED}` : rows
+          }. Re-encrypt them first.`,
         );
     }
   }

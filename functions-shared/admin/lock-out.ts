@@ -34,6 +34,14 @@ export interface LockOutOptions {
   readonly now?: () => number;
 }
 
+/**
+ * A worker that could not ask goes on for five seconds; and what it began then may have to be stored, which
+ * may take ten.
+ */
+const LATE_MS = 15_000;
+/** Of the longest request, which makes a branch key: its wrapping key's name, the key, and wrapping it anew. */
+const KEY_CALLS = 3;
+
 /** Settings of older revisions are forgotten. */
 const MAX_WRITERS = 20;
 
@@ -46,11 +54,11 @@ export class LockOut {
 
   /**
    * The settings in force, then those they replaced not longer ago than a worker may take: one cache time,
-   * and the request that it began then.
+   * and the longest request that it began then.
    */
   async writers(present: Present): Promise<readonly Writer[]> {
     const { environment, config, seal, store, now = Date.now } = this.#options;
-    const followMs = config.configCacheMs + config.kmsTimeoutMs;
+    const followMs = config.configCacheMs + LATE_MS + KEY_CALLS * config.kmsTimeoutMs;
     const writers: Writer[] = [{ config: present.config, leftMs: undefined }];
     const known = new Set([JSON.stringify(present.variables)]);
     let { row } = present;

@@ -146,16 +146,15 @@ export class ProviderMigration {
         return begun;
     }
     const move = { actor, from, to, step };
-    if (step === "finish") await this.#confirm(move);
-    else {
+    if (step !== "finish") {
       // What has a copy moves even while a provider is down; only then are others copied.
       if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
       await this.#copy(move);
       if (step !== "prepare") await this.#store.swap(actor, from, to, SWAP_LIMIT);
     }
-    return step === "finish" || step === "back"
-      ? await this.#store.end(actor, from, to, step, DROP_LIMIT)
-      : await this.#store.status(step) ?? begun;
+    if (step === "prepare" || step === "switch") return await this.#store.status(step) ?? begun;
+    await this.#confirm(move);
+    return await this.#store.end(actor, from, to, step, DROP_LIMIT);
   }
 
   async #copy(move: Move): Promise<void> {

@@ -252,7 +252,9 @@ comment on function kms.branch_keys_check_removal() is
   'and public.kms_branch_key_retire, by kms.retiring_branch_key, remove one version; raises KM403 '
   'branch_key_record_immutable for all else.';
 
-create trigger branch_keys_check_change before update on kms.branch_keys
+-- After, not before: with a trigger before it every generated column counts as changed, version among
+-- them, and each update would lock out whoever stores a message under the key.
+create trigger branch_keys_check_change after update on kms.branch_keys
   for each row execute function kms.branch_keys_check_change();
 comment on trigger branch_keys_check_change on kms.branch_keys is
   'Only a rotation replaces a record, and only the active one.';
@@ -270,16 +272,20 @@ comment on trigger branch_keys_no_truncate on kms.branch_keys is
 -- Nobody is to count them, and nobody to wait for a counter that another transaction holds: so each
 -- statement adds what it changed, and now and then these are summed.
 create table kms.branch_key_counts (
-  id bigint generated always as identity primary key,
+  id bigint generated always as identity,
+  token uuid not null default gen_random_uuid(),
   provider text,
   stage text not null,
   is_active boolean not null,
-  records bigint not null
+  records bigint not null,
+  primary key (id, token)
 );
 
 comment on table kms.branch_key_counts is
   'How many records kms.branch_keys has: the sum of these changes, exact in every snapshot.';
 comment on column kms.branch_key_counts.id is 'In the order of writing.';
+comment on column kms.branch_key_counts.token is
+  'Tells rows of one id apart: a restore of data alone loads these rows, and then counts what else it loads.';
 comment on column kms.branch_key_counts.provider is 'Of the records.';
 comment on column kms.branch_key_counts.stage is 'Of the records.';
 comment on column kms.branch_key_counts.is_active is
@@ -330,8 +336,8 @@ begin
   -- Under a stricter isolation what another transaction has summed would be an error.
   if current_setting('transaction_isolation') = 'read committed' then
     with summed as (
-      delete from kms.branch_key_counts where id in (
-        select id from kms.branch_key_counts order by id limit 1000 for update skip locked
+      delete from kms.branch_key_counts where (id, token) in (
+        select id, token from kms.branch_key_counts order by id limit 1000 for update skip locked
       )
       returning provider, stage, is_active, records
     )
@@ -344,6 +350,17 @@ end
 $$;
 comment on function kms.sum_branch_key_counts() is
   'Replaces changes by their sum: up to 1000 that no other transaction is summing.';
+
+create function kms.recount_branch_keys() returns void
+language sql volatile set search_path = ''
+as $$
+  lock table kms.branch_keys in share row exclusive mode;
+  delete from kms.branch_key_counts;
+  insert into kms.branch_key_counts (provider, stage, is_active, records)
+  select provider, stage, type = 'branch:ACTIVE', count(*) from kms.branch_keys group by 1, 2, 3;
+$$;
+comment on function kms.recount_branch_keys() is
+  'Counts anew, for after a restore that wrote kms.branch_keys without its triggers, or its counts twice.';
 
 create trigger branch_key_counts_sum after insert on kms.branch_key_counts
   for each row when (new.id % 100 = 0) execute function kms.sum_branch_key_counts();

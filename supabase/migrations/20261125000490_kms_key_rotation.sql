@@ -39,6 +39,21 @@ comment on function public.kms_branch_key_info(text) is
   '"versions" (how many), "old_versions": [{"version", "created_at", "in_use"}], newest first, at most '
   '100}. For service_role.';
 
+create function kms.rows_under(p_branch_key_id text, p_version text) returns bigint
+language sql stable set search_path = ''
+as $$
+  select count(*) from (
+    (select from kms.ciphertexts
+     where branch_key_id = p_branch_key_id and branch_key_version = p_version limit 10001)
+    union all
+    (select from kms.legacy_keys
+     where branch_key_id = p_branch_key_id and branch_key_version = p_version limit 10001)
+    limit 10001
+  ) as m
+$$;
+comment on function kms.rows_under(text, text) is
+  'How many messages hang on a version of a branch key; 10001 are more than 10000.';
+
 create function public.kms_branch_key_retire(
   p_actor text, p_branch_key_id text, p_version text
 ) returns jsonb
@@ -64,24 +79,26 @@ begin
   -- stored under the version holds the second one until it can be counted.
   perform kms.lock_branch_key(p_branch_key_id);
   select record into v_record from kms.branch_keys
-  where branch_key_id = p_branch_key_id and version = p_version for update;
+  where branch_key_id = p_branch_key_id and version = p_version;
   if not found then
     return jsonb_build_object('outcome', 'not_found', 'rows', 0);
   end if;
-  select count(*) into v_rows from (
-    select from kms.ciphertexts
-    where branch_key_id = p_branch_key_id and branch_key_version = p_version
-    union all
-    select from kms.legacy_keys
-    where branch_key_id = p_branch_key_id and branch_key_version = p_version
-  ) as m;
   if kms.branch_key_record(p_branch_key_id, 'branch:ACTIVE') ->> 'version'
     = 'branch:version:' || p_version
   then
     v_outcome := 'active';
-  elsif v_rows > 0 then
-    v_outcome := 'in_use';
   else
+    perform from kms.branch_keys
+    where branch_key_id = p_branch_key_id and version = p_version for update;
+    if not found then -- erased meanwhile
+      return jsonb_build_object('outcome', 'not_found', 'rows', 0);
+    end if;
+    v_rows := kms.rows_under(p_branch_key_id, p_version);
+    if v_rows > 0 then
+      v_outcome := 'in_use';
+    end if;
+  end if;
+  if v_outcome = 'retired' then
     perform set_config('kms.retiring_branch_key', p_branch_key_id || ' ' || p_version, true);
     delete from kms.branch_keys where branch_key_id = p_branch_key_id and version = p_version;
     perform set_config('kms.retiring_branch_key', '', true);
@@ -98,7 +115,7 @@ end
 $$;
 comment on function public.kms_branch_key_retire(text, text, text) is
   'Destroys an old version of a branch key: {"outcome": "retired", "active", "in_use" (by "rows" '
-  'messages) or "not_found", "rows"}. Whoever has it cached forgets it by the epoch, and until then can '
+  'messages; 10001 are more than 10000) or "not_found", "rows"}. Whoever has it cached forgets it by the epoch, and until then can '
   'store nothing under it. Audited, refusals too. For service_role.';
 
 -- ── kms.key_rotations ──────────────────────────────────────────────────────────────────────────

@@ -74,8 +74,8 @@ as $$
     ('finish', 'from', 'single', 4), ('finish', 'from', 'copied', 3),
     ('finish', 'from', 'confirmed', 3), ('finish', 'to', 'copied', 2),
     ('finish', 'to', 'confirmed', 1),
-    ('back', 'to', 'single', 3), ('back', 'to', 'copied', 2), ('back', 'to', 'confirmed', 2),
-    ('back', 'from', 'copied', 1), ('back', 'from', 'confirmed', 1)
+    ('back', 'to', 'single', 4), ('back', 'to', 'copied', 3), ('back', 'to', 'confirmed', 3),
+    ('back', 'from', 'copied', 2), ('back', 'from', 'confirmed', 1)
   ) as t (step, holder, stage, operations)
   -- There is no way back any more that a copy of what the new provider made would be for.
   where t.step = p_step and not (p_is_ending and t.step = 'switch' and t.holder = 'to')
@@ -230,6 +230,9 @@ begin
   elsif (v_row.from_provider, v_row.to_provider) <> (p_from, p_to)
     or p_step = 'finish' and v_row.step <> 'switch'
     or v_row.is_ending and v_row.step <> (case p_step when 'finish' then 'switch' else p_step end)
+    -- Who wraps new keys by the old one may be about to forget the new one.
+    or p_step = 'finish' and p_from = (
+      select s.provider from kms.settings as s order by s.revision desc limit 1)
   then
     v_outcome := 'conflict';
   elsif p_step = 'switch' and v_row.step <> 'switch'

@@ -31,7 +31,8 @@ begin
         ('copy', p_from, 'single', v_row.step <> 'back'),
         -- On the way back, and at the end, only what is still to be moved needs a copy.
         ('copy', p_to, 'single', v_row.step = 'back' or not v_row.is_ending),
-        ('confirm', p_to, 'copied', v_row.step = 'switch')
+        ('confirm', p_to, 'copied', v_row.step = 'switch'),
+        ('confirm', p_from, 'copied', v_row.step = 'back')
       ) as t (kind, provider, stage, is_due)
       cross join lateral kms.branch_keys_at(t.provider, array[t.stage], 1000) as c
       where t.kind = p_kind and t.is_due
@@ -139,9 +140,10 @@ language plpgsql volatile security definer set search_path = ''
 as $$
 declare
   v_records jsonb := kms.parse_list(p_records, 'p_records', 1, 100);
+  v_step text := (kms.lock_migration(p_from, p_to)).step;
   v_confirmed integer;
 begin
-  if (kms.lock_migration(p_from, p_to)).step is distinct from 'switch' then
+  if v_step is null or v_step = 'prepare' then
     return jsonb_build_object('confirmed', 0);
   end if;
   perform set_config('kms.moving_branch_keys', 'on', true);
@@ -151,7 +153,7 @@ begin
     join kms.branch_keys as k on k.branch_key_id = e.value ->> 'branch-key-id'
       and k.type = e.value ->> 'type'
       and k.record = e.value and k.copy is not null
-    where kms.provider_of(e.value ->> 'kms-arn') = p_to
+    where kms.provider_of(e.value ->> 'kms-arn') = case v_step when 'switch' then p_to else p_from end
     for no key update of k skip locked
   )
   update kms.branch_keys as k set confirmed_at = clock_timestamp()
@@ -162,8 +164,9 @@ begin
 end
 $$;
 comment on function public.kms_migration_confirm(text, text, text) is
-  'Notes that these records, 1 to 100, just were opened by the new provider: {"confirmed"}, of those that '
-  'still are what they were. For service_role.';
+  'Notes that these records, 1 to 100, just were opened by the provider that they are to stay with, the new '
+  'one after a switch, the old one after back: {"confirmed"}, of those that still are what they were. For '
+  'service_role.';
 
 -- ── RPC: the end ───────────────────────────────────────────────────────────────────────────────
 create function kms.drop_copies(p_provider text, p_stages text[], p_limit integer) returns integer
@@ -210,10 +213,8 @@ begin
       where t.operations > 1 -- more than to drop it
     ))
   then
-    v_dropped := case p_step
-      when 'finish' then kms.drop_copies(p_to, array['confirmed'], p_limit)
-      else kms.drop_copies(p_from, array['copied', 'confirmed'], p_limit)
-    end;
+    v_dropped := kms.drop_copies(
+      case p_step when 'finish' then p_to else p_from end, array['confirmed'], p_limit);
     update kms.provider_migration set is_ending = true, dropped = dropped + v_dropped
     returning * into v_row;
   end if;

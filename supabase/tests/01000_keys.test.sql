@@ -244,7 +244,8 @@ select is(
   ($$ update kms.branch_keys set record = record where type like 'branch:version:%' $$),
   ($$ update kms.branch_keys set record = record where type = 'beacon:ACTIVE' $$),
   ($$ update kms.branch_keys set record = record where type = 'branch:ACTIVE' $$),
-  ($$ update kms.branch_keys set branch_key_id = 'x' $$)
+  ($$ update kms.branch_keys set branch_key_id = 'x', record = record || '{"branch-key-id": "x"}'
+      where branch_key_id = 'payment' and type = 'beacon:ACTIVE' $$)
 ) as s (statement);
 select is(
   pg_temp.fault_of(s.statement),
@@ -259,7 +260,8 @@ from (values
     'no setting lets a version or a beacon key change'),
   ($$ update kms.branch_keys set record = record where branch_key_id = 'pii' $$,
     'nor another branch key''s active record'),
-  ($$ update kms.branch_keys set type = pg_temp.version(9)
+  ($$ update kms.branch_keys set type = pg_temp.version(9),
+        record = record - 'version' || jsonb_build_object('type', pg_temp.version(9))
       where branch_key_id = 'payment' and type = 'branch:ACTIVE' $$,
     'nor the active record become another'),
   ($$ delete from kms.branch_keys where branch_key_id = 'payment' $$, 'nor any record go')

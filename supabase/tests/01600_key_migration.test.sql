@@ -2,7 +2,7 @@
 -- keys between providers.
 begin;
 \ir support/personas.psql
-select plan(143);
+select plan(149);
 
 create function pg_temp.version(p_n integer) returns text
 language sql as $$ select 'branch:version:' || pg_temp.nth(p_n) $$;
@@ -288,6 +288,8 @@ select is(
 select is(pg_temp.step('back'), 'ok 2/2', 'and is taken back');
 select is(pg_temp.end_of('back'), 'false', 'not before all records are the old provider''s');
 select is(pg_temp.swap(), '9', 'they are');
+select is(pg_temp.end_of('back'), 'false', 'nor before each was opened: its copy may be the only one left');
+select is(pg_temp.confirm_all(), 9, 'they are');
 select is(pg_temp.end_of('back'), 'true', 'and that was it');
 select is(
   pg_temp.holder('pii', 'branch:ACTIVE') || coalesce(public.kms_migration_status(null)::text, '.'),
@@ -323,6 +325,13 @@ select is(pg_temp.step('prepare'), 'ok 2/2', 'there once more');
 select is(pg_temp.copy_all(), 9, 'with copies');
 select is(pg_temp.step('switch'), 'ok 2/2', 'as far as the switch');
 select is(pg_temp.swap(), '9', 'of all records');
+select public.kms_settings_put(pg_temp.actor(), jsonb_build_object(
+  'provider', s.provider, 'message', pg_temp.message(s.n))::text, s.n - 1)
+from (values (1, 'vault'), (2, 'aws')) as s (n, provider);
+select alike(pg_temp.step('finish'), 'conflict %', 'no end while settings wrap by the old provider');
+select public.kms_settings_put(pg_temp.actor(), jsonb_build_object(
+  'provider', 'vault', 'message', pg_temp.message(3))::text, 2);
+select alike(pg_temp.step('finish'), 'ok %', 'but under those of the new one');
 select is(pg_temp.end_some(4), 'false true 18', 'no copy goes while no record was opened');
 select is(
   public.kms_migration_confirm('aws', 'vault', jsonb_build_array(r.record)::text),
@@ -371,7 +380,8 @@ select results_eq(
   'each piece is audited, and all of them at the end'
 );
 
--- A way back from half of a beginning asks nothing of the provider that was to come.
+-- A way back from half of a beginning asks nothing of the provider that was to come, and of the old one that
+-- it opens what loses its copy.
 select :as_service_role;
 select public.kms_migration_step(pg_temp.actor(), 'vault', 'gcp', 'prepare');
 select is(
@@ -380,10 +390,18 @@ select is(
   '{"stored": 1}', 'one copy is made'
 ) from (select public.kms_branch_key_get('pii', 'beacon:ACTIVE') -> 'record') as r (record);
 select is(
-  public.kms_migration_step(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'operations', '1',
-  'back has that one to drop'
+  public.kms_migration_step(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'operations', '2',
+  'back has that one to open, and its copy to drop'
 );
 select is(public.kms_migration_work('vault', 'gcp', 'copy', 100), '[]', 'and nothing to copy');
+select is(
+  public.kms_migration_end(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'ended', 'false', 'once it is opened'
+);
+select is(
+  public.kms_migration_confirm(
+    'vault', 'gcp', public.kms_migration_work('vault', 'gcp', 'confirm', 100)::text),
+  '{"confirmed": 1}', 'it is'
+);
 select is(
   public.kms_migration_end(pg_temp.actor(), 'vault', 'gcp', 'back') ->> 'ended', 'true', 'and is over'
 );
@@ -452,7 +470,7 @@ select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.statemen
 ) as s (statement);
 set local kms.moving_branch_keys = 'on';
 select throws_ok(s.statement, 'KM403', 'branch_key_record_immutable', s.what) from (values
-  ($$ update kms.branch_keys set record = record || '{"create-time": "x"}' $$,
+  ($$ update kms.branch_keys set record = record || '{"create-time": "x"}' where copy is null $$,
     'a migration changes nothing of a record but who wraps it'),
   ($$ update kms.branch_keys set record = copy, copy = null where copy is not null $$,
     'loses none of two wrapped keys that change places'),

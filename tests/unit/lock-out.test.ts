@@ -17,7 +17,7 @@ import { suiteError } from "./support/thrown.ts";
 const SIGNAL = new AbortController().signal;
 const OWN = loadConfig(ENV);
 /** The cache time, and the deadline of a request. */
-const FOLLOW_MS = 60_000 + 10_000;
+const FOLLOW_MS = 60_000 + 15_000 + 3 * 10_000;
 /** In use, and lost already: it is not held against anybody. */
 const LOST = { branch_keys: [], messages: ["AgR4"] };
 
