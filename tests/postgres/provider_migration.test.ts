@@ -206,6 +206,24 @@ Deno.test("a migration of providers among writers on Postgres", async (t) => {
       assertEquals(await query("select 1 from kms.branch_keys where provider = 'aws'"), []);
     });
 
+    await t.step("messages under branch keys hold no exchange up, nor it them", async () => {
+      const ids = [await create("aws"), await create("aws")];
+      await whole("prepare");
+      await store.step(JSON.parse(STORE_ACTOR), "aws", "vault", "switch");
+      const hold = (sql: postgres.TransactionSql, id: string) =>
+        // As the foreign key of a message does.
+        sql`select from kms.branch_keys where branch_key_id = ${id} and version is not null for key share`;
+      await admin.begin(async (storing) => {
+        await storing`set local lock_timeout = '5s'`;
+        await hold(storing, ids[0]!);
+        await stored.swap(JSON.parse(STORE_ACTOR), "aws", "vault", 1000);
+        await hold(storing, ids[1]!);
+      });
+      const left = await query("select 1 from kms.branch_keys where provider = 'aws'");
+      assertEquals(left, [], "all of them changed places meanwhile");
+      await whole("finish");
+    });
+
     await t.step("two callers and many writers: no branch key is lost or left behind", async () => {
       await Promise.all([workers(() => "aws"), twice("prepare")]);
       // Half of the workers have the new setting; the last ones of the old still write as it ends.
