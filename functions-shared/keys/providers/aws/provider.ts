@@ -21,7 +21,7 @@ import { formatKeyArn, type KeyArn, keyArnIn, keyIdIn, parseKeyArn } from "./arn
 import type { AwsClock } from "./client-options.ts";
 import { type AwsCredentials, CredentialSource, stsAssumeRole } from "./credentials.ts";
 import { type AttemptReport, Failover } from "./failover.ts";
-import { hasNewCredentials } from "./errors.ts";
+import { renewsCredentials } from "./errors.ts";
 import { Kms } from "./kms.ts";
 import { Regions, type ShareRegionHealth } from "./regions.ts";
 import { rotateOnDemand, rotationOf, UNKNOWN_ROTATION } from "./rotation.ts";
@@ -313,8 +313,8 @@ export class AwsKeyProvider implements KeyProvider {
     const signal = AbortSignal.timeout(this.#timeoutMs);
     const rotate = () => rotateOnDemand(this.#kms, primaryRegion, primary, signal);
     // Expired or revoked credentials are a refusal: nothing was done.
-    await rotate().catch((error) => {
-      if (!hasNewCredentials(error.cause)) throw error;
+    await rotate().catch(async (error) => {
+      if (!await renewsCredentials(error.cause, signal)) throw error;
       return rotate();
     });
     // KMS rotates in the background, and its versions have no numbers.
