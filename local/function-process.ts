@@ -67,15 +67,15 @@ export class FunctionProcess {
   }
 
   /**
-   * Stops the process, if any, and starts it with `env` (default: as before). Resolves to whether
-   * it booted.
+   * Stops the process, if any, and starts it with `env` (default: what it has by then; a restart
+   * before this one may bring another). Resolves to whether it booted.
    */
-  async restart(env: Env = this.#env): Promise<boolean> {
+  async restart(env?: Env): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<Boot>();
     this.#boot = promise;
     await this.#turn.run(async () => {
       await this.#end();
-      this.#env = env;
+      if (env) this.#env = env;
       this.#stop = new AbortController();
       this.#running = this.#keepRunning(this.#stop.signal, resolve);
     });

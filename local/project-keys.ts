@@ -42,16 +42,35 @@ export class ProjectKeys {
   /**
    * Changes keys, one change at a time; `edit` may throw to refuse. Kept on the disk first, then with the
    * functions, then here: a worker's own key must open the database for as long as the worker runs.
+   * What is kept is in force, whatever followers do: a revoked key opens nothing because one of them failed.
+   *
+   * @throws {AggregateError} after the change, with the failures of followers
    */
   change(edit: (now: Identity) => Identity): Promise<Identity> {
     return this.#turn.run(async () => {
       const next = edit(this.#identity);
       await this.#save(next);
-      for (const follower of this.#followers) await follower.before?.(next);
+      const failures = await this.#tell((follower) => follower.before?.(next));
       this.#identity = next;
-      for (const follower of this.#followers) await follower.after?.();
+      failures.push(...await this.#tell((follower) => follower.after?.()));
+      if (failures.length > 0) {
+        throw new AggregateError(failures, "the keys are changed, but not everybody follows");
+      }
       return next;
     });
+  }
+
+  /** One after the other, each whatever became of those before it. Answers what was thrown. */
+  async #tell(news: (follower: KeyFollower) => Promise<void> | undefined): Promise<unknown[]> {
+    const failures: unknown[] = [];
+    for (const follower of this.#followers) {
+      try {
+        await news(follower);
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    return failures;
   }
 }
 

@@ -54,7 +54,7 @@ async function checkKeys(
   const about = (name: string) => aboutEnvironment(report, name, settings);
   if (config.aws !== undefined) {
     const aws = about("aws");
-    const awsSession = await checkAwsSession(aws, config.aws);
+    const awsSession = await checkAwsSession(aws, config, config.aws);
     if (awsSession !== undefined) await checkAwsKeys(aws, config, config.aws, awsSession);
     else {
       aws.notChecked(

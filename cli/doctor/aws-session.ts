@@ -1,15 +1,16 @@
 /** Who the configured AWS credentials are, and that they can do no more than they must. */
-import type { AwsConfig } from "../../functions-shared/config.ts";
+import type { AwsConfig, Config } from "../../functions-shared/config.ts";
 import {
   awsClientOptions,
   type AwsClock,
 } from "../../functions-shared/keys/providers/aws/client-options.ts";
 import type { AwsCredentials } from "../../functions-shared/keys/providers/aws/credentials.ts";
+import { checkCaller } from "./aws-caller.ts";
 import { awsFailureKind } from "./aws-failure.ts";
 import { checkRole, type Sts } from "./aws-role.ts";
 import { checkClock } from "./clock.ts";
 import { type Failure, type Probe, probe } from "./probe.ts";
-import { listed, type Report } from "./report.ts";
+import type { Report } from "./report.ts";
 
 /** The session that the functions would have. */
 export interface AwsSession {
@@ -21,6 +22,7 @@ export interface AwsSession {
 /** Undefined when there is none. */
 export async function checkAwsSession(
   report: Report,
+  config: Config,
   aws: AwsConfig,
 ): Promise<AwsSession | undefined> {
   const offsetMs = await checkClock(
@@ -49,9 +51,9 @@ export async function checkAwsSession(
     );
     return { credentials: caller, clock };
   }
-  const credentials = await checkRole(report, aws.role, identity);
-  await checkCaller(report, aws, identity.region, caller, clock);
-  return credentials && { credentials, clock };
+  const session = await checkRole(report, aws.role, identity);
+  await checkCaller(report, config, aws, { credentials: caller, clock, session });
+  return session && { credentials: session, clock };
 }
 
 interface Identity {
@@ -143,36 +145,4 @@ function refusal(failure: Failure, region: string): readonly [what: string, next
   }
   return REFUSALS[error.replace(/Exception$/, "")] ??
     [`the access key is refused in ${region}: ${error}`, NEW_KEY];
-}
-
-/** The access key lies in the functions' secrets for years: it must be worth nothing by itself. */
-async function checkCaller(
-  report: Report,
-  aws: AwsConfig,
-  region: string,
-  caller: AwsCredentials,
-  clock: AwsClock,
-): Promise<void> {
-  const { DescribeKeyCommand, KMSClient } = await import("@aws-sdk/client-kms");
-  const kms = new KMSClient(awsClientOptions(aws, region, caller, clock));
-  const described = await probe((abortSignal) =>
-    kms.send(new DescribeKeyCommand({ KeyId: aws.aliases.payment }), { abortSignal })
-  );
-  if (described.ok) {
-    report.warn(
-      "aws.caller",
-      "the access key may call KMS without the role",
-      "leave it sts:AssumeRole on that role and nothing else (docs/deployment.md, 2)",
-    );
-  } else if (awsFailureKind(described) === "denied") {
-    report.pass("aws.caller", "the access key alone may not call KMS");
-  } else if (described.error === "NotFoundException") {
-    report.notChecked("aws.caller", "aws.alias.payment");
-  } else {
-    report.warn(
-      "aws.caller",
-      `KMS in ${region} did not say what the access key may: ${described.reason}`,
-      `look at ${listed(["aws.alias.payment", "aws.state.payment"])}`,
-    );
-  }
 }

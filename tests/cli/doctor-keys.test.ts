@@ -43,7 +43,7 @@ Deno.test("aws: a role that needs no external id, a caller that may do everythin
     });
     const report = new Report();
     assert(config.aws !== undefined);
-    const session = await checkAwsSession(report, config.aws);
+    const session = await checkAwsSession(report, config, config.aws);
     assert(session !== undefined);
     assertEquals(byStatus(report), {
       pass: ["aws.clock", "aws.credentials", "aws.role"],
@@ -52,12 +52,91 @@ Deno.test("aws: a role that needs no external id, a caller that may do everythin
     });
   }));
 
+/** The line `aws.caller`, with further statements in the policy of the key `pii` in eu-west-1. */
+async function callerLine(aws: LocalAws, statements: readonly unknown[] = [], changes = {}) {
+  const KeyId = "alias/parker-flight-pii-development";
+  const { KeyMetadata } = await aws.asOperator("eu-west-1", "DescribeKey", { KeyId });
+  const AWS = `arn:aws:iam::${aws.accountId}:root`;
+  await aws.asOperator("eu-west-1", "PutKeyPolicy", {
+    KeyId: (KeyMetadata as { KeyId: string }).KeyId,
+    Policy: JSON.stringify({
+      Version: "2012-10-17",
+      Statement: [
+        { Effect: "Allow", Principal: { AWS }, Action: "kms:*", Resource: "*" },
+        ...statements,
+      ],
+    }),
+  });
+  const report = new Report();
+  const config = configOf({ ...localSecrets(aws), ...changes });
+  assert(config.aws !== undefined);
+  await checkAwsSession(report, config, config.aws);
+  const line = report.lines.find(({ check }) => check === "aws.caller");
+  return [line?.status, line?.message, line?.next] as const;
+}
+
+Deno.test("aws: one permission of the access key, on one key, in one region, is found", () =>
+  withAws(async (aws) => {
+    const allow = (Action: string) => ({
+      ...{ Effect: "Allow", Action, Resource: "*" },
+      Principal: { AWS: `arn:aws:iam::${aws.accountId}:user/parker-flight-caller` },
+      // As a policy for the functions would have it.
+      Condition: Action === "kms:DescribeKey" ? {} : {
+        StringEquals: { "kms:EncryptionContext:environment": "development" },
+      },
+    });
+    for (
+      const operation of [
+        "DescribeKey",
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "Encrypt",
+        "Decrypt",
+      ]
+    ) {
+      const [status, message] = await callerLine(aws, [allow(`kms:${operation}`)]);
+      assertEquals(
+        [status, message],
+        [
+          "warn",
+          `the access key may call KMS without the role: ${operation} with the key of pii in eu-west-1`,
+        ],
+      );
+    }
+    aws.resetCalls();
+    const [status, message] = await callerLine(aws, [allow("kms:PutKeyPolicy")]);
+    assertEquals([status, message], ["pass", "the access key alone may not call KMS"]);
+    const mine = aws.calls().filter(({ accessKeyId, service }) =>
+      service === "kms" && accessKeyId === aws.identities.caller.accessKeyId
+    );
+    assertEquals([mine.length, mine.filter((call) => call.status === 200)], [5 * 3 * 3, []]);
+  }));
+
+Deno.test("aws: what of the access key cannot be tried is said", () =>
+  withAws(async (aws) => {
+    const untried = "the access key alone is refused, but for Decrypt, which could not be tried";
+    const stranger = await callerLine(aws, [], { AWS_EXTERNAL_ID: "another-external-id" });
+    assertEquals(stranger, ["warn", untried, "mend aws.role first"]);
+    const deny = {
+      ...{ Effect: "Deny", Action: "kms:GenerateDataKeyWithoutPlaintext", Resource: "*" },
+      Principal: { AWS: aws.identities.role.arn },
+    };
+    assertEquals(await callerLine(aws, [deny]), ["warn", untried, "mend aws.use.pii first"]);
+    aws.faults.set([{ service: "kms", region: "eu-west-1", effect: { kind: "refuse" } }]);
+    const report = new Report();
+    const config = configOf(localSecrets(aws));
+    assert(config.aws !== undefined);
+    await checkAwsSession(report, config, config.aws);
+    const silent = report.lines.find(({ check }) => check === "aws.caller");
+    assertMatch(silent?.message ?? "", /^KMS in eu-west-1 did not say whether the access key may/);
+  }));
+
 Deno.test("aws: no role at all is a warning", () =>
   withAws(async (aws) => {
     const config = configOf({ ...localSecrets(aws), AWS_ROLE_ARN: "", AWS_EXTERNAL_ID: "" });
     const report = new Report();
     assert(config.aws !== undefined);
-    assert(await checkAwsSession(report, config.aws) !== undefined);
+    assert(await checkAwsSession(report, config, config.aws) !== undefined);
     assertEquals(byStatus(report).warn, ["aws.role"]);
   }));
 
@@ -68,7 +147,7 @@ Deno.test("aws: a role that may look at keys but not use them; rotation off; a d
       AWS_ROLE_ARN: `arn:aws:iam::${aws.accountId}:role/careless`,
     });
     assert(config.aws !== undefined);
-    const session = await checkAwsSession(new Report(), config.aws);
+    const session = await checkAwsSession(new Report(), config, config.aws);
     assert(session !== undefined);
     const looking = new Report();
     await checkAwsKeys(looking, config, config.aws, session);
@@ -79,7 +158,7 @@ Deno.test("aws: a role that may look at keys but not use them; rotation off; a d
 
     const well = configOf(localSecrets(aws));
     assert(well.aws !== undefined);
-    const entitled = await checkAwsSession(new Report(), well.aws);
+    const entitled = await checkAwsSession(new Report(), well, well.aws);
     assert(entitled !== undefined);
     const alias = "alias/parker-flight-pii-development";
     const { KeyMetadata } = await aws.asOperator("us-east-1", "DescribeKey", { KeyId: alias });

@@ -25,7 +25,7 @@ async function checked(env: Record<string, string>): Promise<Map<string, Line>> 
   const report = new Report();
   const config = configOf(env);
   assert(config.aws !== undefined);
-  const session = await checkAwsSession(report, config.aws);
+  const session = await checkAwsSession(report, config, config.aws);
   if (session !== undefined) await checkAwsKeys(report, config, config.aws, session);
   return new Map(report.lines.map((line) => [line.check, line]));
 }

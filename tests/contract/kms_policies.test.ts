@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import {
   CreateAliasCommand,
   CreateKeyCommand,
@@ -163,6 +163,43 @@ Deno.test("key policies", (t) =>
       const why = "because no resource-based policy allows the kms:Encrypt action";
       const message = denied(session, "Encrypt", key.arn, why);
       await refused400(encrypt(roleKms, key.id), "AccessDeniedException", message);
+    });
+
+    await t.step("set operators on a key that the request does not have", async () => {
+      const key = await newKey(kms);
+      const contextKeys = "kms:EncryptionContextKeys";
+      const outcomes: readonly (readonly [operator: string, absent: boolean, other: boolean])[] = [
+        ["StringEquals", false, false],
+        ["StringNotEquals", true, true],
+        ["ForAnyValue:StringEquals", false, false],
+        ["ForAnyValue:StringNotEquals", false, true],
+        ["ForAnyValue:StringNotLike", false, true],
+        ["ForAnyValue:StringNotEqualsIfExists", true, true],
+        ["ForAllValues:StringEquals", true, false],
+        ["ForAllValues:StringNotEquals", true, true],
+      ];
+      const allowed = async (work: Promise<unknown>) => {
+        const error = await work.then(() => null, (error: Error) => error.name);
+        assert(error === null || error === "AccessDeniedException", String(error));
+        return error === null;
+      };
+      for (const [operator, absent, other] of outcomes) {
+        const bound: Statement = {
+          Effect: "Allow",
+          Principal: { AWS: role },
+          Action: "kms:Encrypt",
+          Condition: { [operator]: { [contextKeys]: "owner" } },
+        };
+        await put(key.id, policy(admin, bound));
+        assertEquals(
+          [
+            await allowed(encrypt(roleKms, key.id, {})),
+            await allowed(encrypt(roleKms, key.id, { field: "number" })),
+          ],
+          [absent, other],
+          operator,
+        );
+      }
     });
 
     await t.step("a kms:ViaService condition denies every direct call", async () => {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
+import { createHash } from "node:crypto";
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { decodeJwt } from "jose";
 import { banMs } from "../../local/auth-admin.ts";
@@ -25,6 +26,33 @@ async function signedUp(stack: Stack) {
 /** What became of it: `ok`, or the status and code of the error. */
 function outcome({ error }: { error: { status?: number; code?: string } | null }): unknown {
   return error === null ? "ok" : [error.status, error.code];
+}
+
+/** A code that waits to be exchanged for a session, as the callback of a sign-in elsewhere leaves it. */
+async function pendingCode(stack: Stack, userId: string) {
+  const code = { auth_code: crypto.randomUUID(), code_verifier: crypto.randomUUID() };
+  await stack.sql(
+    `insert into auth.flow_state (id, user_id, auth_code, authentication_method, provider_type,
+       code_challenge_method, code_challenge, created_at, updated_at)
+     values ($1, $2, $3, 'oauth', 'google', 's256', $4, now(), now())`,
+    [
+      crypto.randomUUID(),
+      userId,
+      code.auth_code,
+      createHash("sha256").update(code.code_verifier).digest("base64url"),
+    ],
+  );
+  return code;
+}
+
+async function exchange(stack: Stack, code: Record<string, string>) {
+  const response = await fetch(`${stack.apiUrl}/auth/v1/token?grant_type=pkce`, {
+    method: "POST",
+    headers: { apikey: stack.publishableKey, "content-type": "application/json" },
+    body: JSON.stringify(code),
+  });
+  const answer = await response.json();
+  return [response.status, answer.error_code ?? answer.user?.id];
 }
 
 async function ask(stack: Stack, path: string, headers: Record<string, string>, body?: unknown) {
@@ -145,6 +173,10 @@ Deno.test({
 
     await t.step("banned: no sign-in, no refresh, nothing with the token from before", async () => {
       const spared = await client(stack).auth.signInWithPassword(other);
+      const [code, othersCode] = [
+        await pendingCode(stack, user.id),
+        await pendingCode(stack, other.id),
+      ];
       assertEquals(outcome(await admin.updateUserById(user.id, { ban_duration: "1h30m" })), "ok");
       const banned = client(stack);
       assertEquals(outcome(await banned.auth.signInWithPassword(user)), [400, "user_banned"]);
@@ -157,6 +189,8 @@ Deno.test({
       assertEquals(outcome(await banned.auth.getUser(token)), [403, "user_banned"]);
       const mailed = await banned.auth.verifyOtp({ ...user, token: "123456", type: "email" });
       assertEquals(outcome(mailed), [403, "user_banned"]);
+      assertEquals(await exchange(stack, code), [400, "user_banned"]);
+      assertEquals(await exchange(stack, othersCode), [200, other.id]);
       const encoded = await fetch(`${stack.apiUrl}/auth/v1/%74oken?grant_type=password`, {
         method: "POST",
         headers: { apikey: stack.publishableKey },

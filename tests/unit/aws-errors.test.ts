@@ -12,6 +12,7 @@ import {
   fromAwsError,
   isClockSkew,
   isExpiredCredentials,
+  mayBeEndedSession,
 } from "../../functions-shared/keys/providers/aws/errors.ts";
 
 const MULTI_REGION = "arn:aws:kms:us-east-1:123456789012:key/mrk-0123456789abcdef0123456789abcdef";
@@ -87,6 +88,31 @@ Deno.test("only expired credentials call for new ones", () => {
   assertEquals(isExpiredCredentials(named("ExpiredToken")), true);
   assertEquals(isExpiredCredentials(named("AccessDeniedException")), false);
   assertEquals(isExpiredCredentials("ExpiredToken"), false);
+});
+
+Deno.test("a role that need not administer keys is no ended session, whatever else a refusal says is", () => {
+  const refusal = (action: string, why: string) =>
+    Object.assign(
+      new Error(
+        "User: arn:aws:sts::123456789012:assumed-role/kms/tests is not authorized to perform: " +
+          `${action} on resource: ${MULTI_REGION} ${why}`,
+      ),
+      { name: "AccessDeniedException" },
+    );
+  const none = (action: string, kind = "identity") =>
+    refusal(action, `because no ${kind}-based policy allows the ${action} action`);
+  for (const name of ["GetKeyRotationStatus", "ListKeyRotations", "RotateKeyOnDemand", "Encrypt"]) {
+    assertEquals(mayBeEndedSession(none(`kms:${name}`)), false, name);
+    assertEquals(mayBeEndedSession(none(`kms:${name}`, "resource")), false, name);
+    const deny = "with an explicit deny in an identity-based policy";
+    assertEquals(mayBeEndedSession(refusal(`kms:${name}`, deny)), true, name);
+  }
+  // Of a role that was made anew the old sessions have no policies at all.
+  assertEquals(mayBeEndedSession(none("kms:Decrypt")), true);
+  assertEquals(mayBeEndedSession(none("kms:EncryptMore")), true);
+  assertEquals(mayBeEndedSession(named("AccessDeniedException")), true, "unknown wording");
+  assertEquals(mayBeEndedSession(named("DisabledException")), false);
+  assertEquals(mayBeEndedSession(undefined), false);
 });
 
 Deno.test("key ARNs are taken apart and put together again", () => {

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { IAMClient, PutRolePolicyCommand } from "@aws-sdk/client-iam";
 import type { DataClass } from "../../functions-shared/data-class.ts";
+import type { Metrics } from "../../functions-shared/telemetry/metrics.ts";
 import type { EncryptedDataKey } from "../../functions-shared/message/mod.ts";
 import type { LocalAws } from "../../local/aws/mod.ts";
 import { awsProvider, callsTo, WITH_AWS, withAws } from "./support/aws.ts";
@@ -14,11 +15,8 @@ function test(name: string, run: Parameters<typeof withAws>[0]): void {
   Deno.test({ name, ...WITH_AWS, fn: () => withAws(run) });
 }
 
-/** As "Revoke active sessions" of the console does it. */
-async function revokeSessions(aws: LocalAws): Promise<void> {
-  // Times of issue are whole seconds.
-  aws.clock.advance(1000);
-  const revokedAt = new Date(Math.floor((Date.now() + aws.clock.offsetMs) / 1000) * 1000);
+/** One statement as the role's inline policy of this name. */
+async function putRolePolicy(aws: LocalAws, name: string, statement: unknown): Promise<void> {
   const iam = new IAMClient({
     region: "us-east-1",
     endpoint: aws.endpoint,
@@ -27,19 +25,24 @@ async function revokeSessions(aws: LocalAws): Promise<void> {
   await iam.send(
     new PutRolePolicyCommand({
       RoleName: "parker-flight-kms",
-      PolicyName: "AWSRevokeOlderSessions",
-      PolicyDocument: JSON.stringify({
-        Version: "2012-10-17",
-        Statement: [{
-          Effect: "Deny",
-          Action: ["*"],
-          Resource: ["*"],
-          Condition: { DateLessThan: { "aws:TokenIssueTime": revokedAt.toISOString() } },
-        }],
-      }),
+      PolicyName: name,
+      PolicyDocument: JSON.stringify({ Version: "2012-10-17", Statement: [statement] }),
     }),
   );
   iam.destroy();
+}
+
+/** As "Revoke active sessions" of the console does it. */
+async function revokeSessions(aws: LocalAws): Promise<void> {
+  // Times of issue are whole seconds.
+  aws.clock.advance(1000);
+  const revokedAt = new Date(Math.floor((Date.now() + aws.clock.offsetMs) / 1000) * 1000);
+  await putRolePolicy(aws, "AWSRevokeOlderSessions", {
+    Effect: "Deny",
+    Action: ["*"],
+    Resource: ["*"],
+    Condition: { DateLessThan: { "aws:TokenIssueTime": revokedAt.toISOString() } },
+  });
 }
 
 /** As the message carries it, with another key ARN in it. */
@@ -254,6 +257,25 @@ test("sessions that a policy ended are exchanged once for all callers, who notic
   assertEquals(calls.filter((call) => call === "GenerateDataKey").length, 8);
 });
 
+test("the exchange of an ended session is no time that KMS took", async ({ aws }) => {
+  const durations: [operation: string | undefined, ms: number][] = [];
+  const metrics: Metrics = {
+    record: (name, ms, _unit, { Region, Operation } = {}) => {
+      if (name !== "KMSOperationDuration" || Region === undefined) return;
+      if (Operation !== "DescribeKey") durations.push([Operation, ms]);
+    },
+  };
+  // Only exchanges take time on this clock: 900 ms each.
+  const exchanges = () => callsTo(aws).filter((call) => call === "AssumeRole").length;
+  const provider = awsProvider(aws, {}, { metrics, now: () => 900 * exchanges() });
+  await provider.describe("pii");
+  await revokeSessions(aws);
+  durations.length = 0;
+  await provider.generateDataKey("pii", CONTEXT);
+  assertEquals(durations, [["GenerateDataKey", 0], ["AssumeRole", 900], ["GenerateDataKey", 0]]);
+  assertEquals(provider.regions()["us-east-1"]?.latency_ms, 0);
+});
+
 test("a role that may not is asked about twice, and then believed", async ({ aws }) => {
   const provider = awsProvider(aws);
   await provider.describe("pii");
@@ -267,6 +289,23 @@ test("a role that may not is asked about twice, and then believed", async ({ aws
   }
   const refused = "GenerateDataKey AccessDeniedException";
   assertEquals(callsTo(aws), [refused, "AssumeRole", refused, refused, refused]);
+});
+
+test("what a role may not administer leaves the exchange to sessions that a policy ended", async ({ aws, keys }) => {
+  const provider = awsProvider(aws);
+  await putRolePolicy(aws, "KmsAccess", {
+    Effect: "Allow",
+    Action: ["kms:DescribeKey", "kms:GenerateDataKey"],
+    Resource: "*",
+  });
+  const { rotation } = await provider.metadata("pii");
+  assertEquals(rotation.automatic, null, "it may not ask");
+  assertEquals(await codeOf(() => provider.rotateNow(keys.pii)), "kms_access_denied");
+  await revokeSessions(aws);
+  aws.resetCalls();
+  await provider.generateDataKey("pii", CONTEXT);
+  const refused = "GenerateDataKey AccessDeniedException";
+  assertEquals(callsTo(aws), [refused, "AssumeRole", "GenerateDataKey"]);
 });
 
 test("a session that ended during a rotation of the key is exchanged, and one rotation is made", async ({ aws, keys }) => {

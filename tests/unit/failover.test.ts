@@ -7,6 +7,7 @@ import {
   Failover,
   type FailoverOptions,
 } from "../../functions-shared/keys/providers/aws/failover.ts";
+import { RefusedSession } from "../../functions-shared/keys/providers/aws/errors.ts";
 import { Regions } from "../../functions-shared/keys/providers/aws/regions.ts";
 import { codeOf, suiteError } from "./support/thrown.ts";
 
@@ -216,6 +217,58 @@ for (
     assert(regions.report()[A]?.healthy);
   });
 }
+
+/** A refusal whose session the exchange replaces, or not, in `takes` milliseconds on the clock. */
+function refused(state: { now: number }, takes: number, replaced: boolean) {
+  const exchanges: number[] = [];
+  const failure = () =>
+    new RefusedSession(named("AccessDeniedException"), () => {
+      exchanges.push(state.now);
+      state.now += takes;
+      return Promise.resolve(replaced);
+    });
+  return { exchanges, failure };
+}
+
+Deno.test("the exchange of a refused session is on nobody's time: region, metric", async () => {
+  const { state, regions, call } = setting();
+  state.takes = 7;
+  const { exchanges, failure } = refused(state, 900, true);
+  state.play = (_, made) => made === 1 ? failure() : undefined;
+  assertEquals(await call(), `answer of ${A}`);
+  assertEquals([state.attempts, exchanges.length], [[A, A], 1]);
+  assertEquals(state.reports.map(({ success, durationMs }) => [success, durationMs]), [
+    [false, 7],
+    [true, 7],
+  ]);
+  assertEquals(regions.report()[A]?.latency_ms, 7);
+});
+
+Deno.test("a refusal is final when no other session is to be had, or the other is refused too", async () => {
+  for (const [replaced, attempts] of [[false, [A]], [true, [A, A]]] as const) {
+    const { state, call } = setting();
+    const { exchanges, failure } = refused(state, 0, replaced);
+    state.play = failure;
+    assertEquals(await codeOf(call), "kms_access_denied");
+    assertEquals([state.attempts, exchanges.length], [[...attempts], 1]);
+  }
+});
+
+Deno.test("an exchange that outlasts the call, or its client, leaves the refusal as the answer", async () => {
+  for (const [options, hangsUp] of [[{ timeoutMs: 5 }, false], [{}, true]] as const) {
+    const { state, call } = setting(options);
+    const client = new AbortController();
+    state.play = () => {
+      if (hangsUp) setTimeout(() => client.abort());
+      return new RefusedSession(named("AccessDeniedException"), () => new Promise(() => {}));
+    };
+    // The timer of AbortSignal.timeout alone would not keep the process waiting.
+    const alive = setInterval(() => {}, 5);
+    assertEquals(await codeOf(() => call({ signal: client.signal })), "kms_access_denied");
+    clearInterval(alive);
+    assertEquals(state.attempts, [A]);
+  }
+});
 
 Deno.test("what cannot be prepared fails as it is, and marks no region", async () => {
   const { state, regions, call } = setting();

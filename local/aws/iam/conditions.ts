@@ -91,7 +91,11 @@ function holds(condition: Condition, context: ConditionContext): boolean {
   const negated = NEGATIONS[name];
   const test = TESTS[negated ?? name];
   if (test === undefined) return false;
-  if (actual === undefined) return ifExists || negated !== undefined || quantifier === "all";
+  if (actual === undefined) {
+    // No value at all: none that passes, and none that fails.
+    if (ifExists || quantifier === "all") return true;
+    return quantifier === null && negated !== undefined;
+  }
   const passes = (value: string) => {
     const matched = condition.values.some((wanted) => test(value, wanted));
     return negated === undefined ? matched : !matched;

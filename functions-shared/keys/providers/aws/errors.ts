@@ -3,6 +3,7 @@
  * KMS answers throttling with 400 and a disabled key with 400 as well.
  */
 import { type ErrorCode, SuiteError } from "../../../errors.ts";
+import { abortable } from "../../abortable.ts";
 
 /** The region is well, but has had too much of us. */
 const THROTTLED = new Set([
@@ -60,22 +61,46 @@ export function isExpiredCredentials(error: unknown): boolean {
   return EXPIRED.has(awsErrorName(error));
 }
 
-/** Whether policies said no; also what a session gets that a policy ended before its time. */
-export function isRefused(error: unknown): error is Error {
-  return awsErrorName(error) === "AccessDeniedException";
+/**
+ * What a role need not be allowed (docs/deployment.md, 2), in AWS's words for "no policy allows it". A policy
+ * that ends sessions denies: "with an explicit deny in an identity-based policy".
+ *
+ * Source: IAM User Guide, "Troubleshoot access denied error messages".
+ */
+const NOT_AN_ADMINISTRATOR =
+  / because no (?:identity|resource)-based policy allows the kms:(?:GetKeyRotationStatus|ListKeyRotations|RotateKeyOnDemand|Encrypt) action/;
+
+/**
+ * Whether a refusal may be of the session alone, which a policy ended before its time. Words that are not
+ * known count as that: an exchange in vain costs little, one left out costs every request of the worker.
+ */
+export function mayBeEndedSession(error: unknown): error is Error {
+  return awsErrorName(error) === "AccessDeniedException" &&
+    !NOT_AN_ADMINISTRATOR.test((error as Error).message);
 }
 
-/** A refusal of a session that is no longer the one in use. */
-export class ReplacedSession extends Error {
-  constructor(refusal: Error) {
+/** A refusal that another session might not meet. Says what the refusal said. */
+export class RefusedSession extends Error {
+  readonly #replace: () => Promise<boolean>;
+
+  /** `replace` exchanges the session and answers whether there is another one now. */
+  constructor(refusal: Error, replace: () => Promise<boolean>) {
     super(refusal.message, { cause: refusal });
     this.name = refusal.name;
+    this.#replace = replace;
+  }
+
+  /** False when it takes longer than `signal` lets it: then the refusal is the answer. */
+  async replaced(signal: AbortSignal): Promise<boolean> {
+    return await abortable(this.#replace(), signal).catch(() => false);
   }
 }
 
-/** Whether the next attempt has other credentials than the one that failed. */
-export function hasNewCredentials(error: unknown): boolean {
-  return isExpiredCredentials(error) || error instanceof ReplacedSession;
+/** Whether the next attempt has other credentials than the one that failed; exchanges a refused session. */
+export async function renewsCredentials(error: unknown, signal: AbortSignal): Promise<boolean> {
+  return error instanceof RefusedSession
+    ? await error.replaced(signal)
+    : isExpiredCredentials(error);
 }
 
 /** How AWS words a wrong clock. */

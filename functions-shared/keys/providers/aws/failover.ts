@@ -6,7 +6,14 @@
  */
 import { SuiteError } from "../../../errors.ts";
 import { abortable } from "../../abortable.ts";
-import { classifyAwsError, fromAwsError, hasNewCredentials, isClockSkew } from "./errors.ts";
+import {
+  classifyAwsError,
+  fromAwsError,
+  isClockSkew,
+  isExpiredCredentials,
+  RefusedSession,
+  renewsCredentials,
+} from "./errors.ts";
 import type { Regions } from "./regions.ts";
 
 export interface FailoverOptions {
@@ -82,21 +89,21 @@ export class Failover {
     const { maxAttempts, timeoutMs, attemptTimeoutMs, now } = this.#options;
     const deadline = now() + timeoutMs;
     const tried = new Set<string>();
+    const { signal } = options;
     let failure: unknown;
-    const remedies = new Set<"credentials" | "clock">();
-    for (let made = 0; made < maxAttempts && !options.signal?.aborted; made++) {
-      await abortable(Promise.resolve(options.prepare?.()), options.signal);
+    const remedies = new Set<Remedy>();
+    for (let made = 0; made < maxAttempts && !signal?.aborted; made++) {
+      await abortable(Promise.resolve(options.prepare?.()), signal);
       let region = await this.#pick(tried, options, deadline);
       // Another region is asked at once; one that was asked already gets time to recover.
       if (region !== undefined && tried.has(region)) {
-        if (!await this.#pause(made, deadline, options.signal)) break;
+        if (!await this.#pause(made, deadline, signal)) break;
         region = await this.#pick(tried, options, deadline);
       }
       if (region === undefined) throw this.#nowhere(failure, options.serves);
       const timeLeft = deadline - now();
       if (timeLeft <= 0) break;
       const timeout = AbortSignal.timeout(Math.min(attemptTimeoutMs, timeLeft));
-      const { signal } = options;
       const report = this.#reporter(region, made, tried, options);
       tried.add(region);
       try {
@@ -110,9 +117,14 @@ export class Failover {
       const kind = classifyAwsError(failure);
       report(undefined, kind);
       if (kind === "answer") {
-        // The region is well, and says no: for good, or to what is renewed by now.
+        // The region is well, and says no: for good, or to what can be renewed.
         const remedy = remedyOf(failure);
-        if (remedy === undefined || remedies.has(remedy)) throw fromAwsError(failure);
+        if (
+          remedy === undefined || remedies.has(remedy) ||
+          remedy === "credentials" && !await this.#renewed(failure, deadline, signal)
+        ) {
+          throw fromAwsError(failure);
+        }
         remedies.add(remedy);
         tried.delete(region);
         made--;
@@ -152,13 +164,21 @@ export class Failover {
     const candidates = () => this.#regions.order().filter(serves);
     let regions = candidates();
     if (regions.length === 0) {
-      const left = Math.max(0, deadline - this.#options.now());
-      const limits = [AbortSignal.timeout(left), ...signal === undefined ? [] : [signal]];
-      if (await abortable(this.#regions.recovered(serves), AbortSignal.any(limits))) {
+      if (await abortable(this.#regions.recovered(serves), this.#until(deadline, signal))) {
         regions = candidates();
       }
     }
     return regions.find((region) => !tried.has(region)) ?? regions[0];
+  }
+
+  #renewed(failure: unknown, deadline: number, signal?: AbortSignal): Promise<boolean> {
+    return renewsCredentials(failure, this.#until(deadline, signal));
+  }
+
+  /** Aborts at the deadline, or with the client. */
+  #until(deadline: number, signal?: AbortSignal): AbortSignal {
+    const timeout = AbortSignal.timeout(Math.max(0, deadline - this.#options.now()));
+    return signal ? AbortSignal.any([timeout, signal]) : timeout;
   }
 
   /** Full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"). Answers whether time is left. */
@@ -182,9 +202,11 @@ export class Failover {
   }
 }
 
-/** What was wrong with the attempt, and is set right for the next one. */
-function remedyOf(error: unknown): "credentials" | "clock" | undefined {
-  if (hasNewCredentials(error)) return "credentials";
+type Remedy = "credentials" | "clock";
+
+/** What was wrong with the attempt, and may be right for the next one. */
+function remedyOf(error: unknown): Remedy | undefined {
+  if (isExpiredCredentials(error) || error instanceof RefusedSession) return "credentials";
   return isClockSkew(error) ? "clock" : undefined;
 }
 

@@ -8,11 +8,10 @@
 import type { KMSClient } from "@aws-sdk/client-kms";
 import type { AwsConfig } from "../../../config.ts";
 import type { EncryptionContext } from "../../../message/mod.ts";
-import { abortable } from "../../abortable.ts";
 import { parseKeyArn } from "./arn.ts";
 import { awsClientOptions, type AwsClock } from "./client-options.ts";
 import type { AwsCredentials, CredentialSource } from "./credentials.ts";
-import { isExpiredCredentials, isRefused, ReplacedSession } from "./errors.ts";
+import { isExpiredCredentials, mayBeEndedSession, RefusedSession } from "./errors.ts";
 
 type Sdk = typeof import("@aws-sdk/client-kms");
 
@@ -214,18 +213,12 @@ export class Kms {
       return await call(client, sdk, { abortSignal });
     } catch (error) {
       if (isExpiredCredentials(error)) this.#credentials.invalidate(credentials);
-      if (isRefused(error) && await this.#replaced(credentials, abortSignal)) {
-        throw new ReplacedSession(error);
-      }
-      throw error;
+      if (!mayBeEndedSession(error)) throw error;
+      // Exchanged by who asks again: that is not on the region's time.
+      throw new RefusedSession(error, () => this.#credentials.replace(credentials));
     } finally {
       this.#clock.offsetMs = client.config.systemClockOffset;
     }
-  }
-
-  /** False when it takes longer than the call may: then the refusal is the answer. */
-  async #replaced(session: AwsCredentials, signal: AbortSignal): Promise<boolean> {
-    return await abortable(this.#credentials.replace(session), signal).catch(() => false);
   }
 
   #client(sdk: Sdk, region: string, credentials: AwsCredentials): KMSClient {

@@ -6,7 +6,6 @@ import type { AwsConfig } from "../../../config.ts";
 import { DATA_CLASSES, type DataClass } from "../../../data-class.ts";
 import { SuiteError } from "../../../errors.ts";
 import type { EncryptedDataKey, EncryptionContext } from "../../../message/mod.ts";
-import { type Metrics, NO_METRICS } from "../../../telemetry/metrics.ts";
 import type {
   DeadRegion,
   KeyDescription,
@@ -17,13 +16,11 @@ import type {
 } from "../../key-provider.ts";
 import type { GeneratedDataKey, OpenedDataKey } from "../../keyring.ts";
 import { SingleFlight } from "../../single-flight.ts";
-import { formatKeyArn, type KeyArn, keyArnIn, keyIdIn, parseKeyArn } from "./arn.ts";
-import type { AwsClock } from "./client-options.ts";
-import { type AwsCredentials, CredentialSource, stsAssumeRole } from "./credentials.ts";
-import { type AttemptReport, Failover } from "./failover.ts";
-import { hasNewCredentials } from "./errors.ts";
-import { Kms } from "./kms.ts";
-import { Regions, type ShareRegionHealth } from "./regions.ts";
+import { formatKeyArn, type KeyArn, keyArnIn, parseKeyArn } from "./arn.ts";
+import type { AwsCredentials } from "./credentials.ts";
+import { renewsCredentials } from "./errors.ts";
+import type { Kms } from "./kms.ts";
+import { RegionalKms, type RegionalKmsOptions } from "./regional-kms.ts";
 import { rotateOnDemand, rotationOf, UNKNOWN_ROTATION } from "./rotation.ts";
 import { TrustedAccount } from "./trusted-account.ts";
 
@@ -36,95 +33,29 @@ const MAX_CIPHERTEXT_BYTES = 6144;
 /** An alias may be pointed at another key; workers follow within this time. */
 const ALIAS_TTL_MS = 5 * 60_000;
 
-/** First pause before a background probe of a region that failed, and the longest one. */
-const PROBE_AFTER_MS = 1_000;
-const MAX_PROBE_AFTER_MS = 30_000;
-
-/** The context of a probe's key, which nobody ever uses. */
-const PROBE: EncryptionContext = { purpose: "probe" };
-
 /** Takes long the first time; may begin before it is certain that anything will be asked. */
 export async function loadAwsSdk({ role }: Pick<AwsConfig, "role">): Promise<void> {
   await Promise.all([import("@aws-sdk/client-kms"), role && import("@aws-sdk/client-sts")]);
 }
 
-export interface AwsProviderOptions {
-  /** Deadline of one operation with all its attempts, milliseconds. */
-  readonly timeoutMs: number;
-  /** Deadline of one attempt, milliseconds. */
-  readonly attemptTimeoutMs: number;
-  /** Attempts of one operation over all regions. */
-  readonly maxAttempts: number;
-  /** Consecutive infrastructure failures that open a region's circuit. */
-  readonly circuitThreshold: number;
-  readonly share?: ShareRegionHealth;
-  readonly metrics?: Metrics;
-  readonly now?: () => number;
-}
+export type AwsProviderOptions = RegionalKmsOptions;
 
 export class AwsKeyProvider implements KeyProvider {
   readonly name = "aws";
   readonly #config: AwsConfig;
+  readonly #regional: RegionalKms;
   readonly #kms: Kms;
-  readonly #credentials: CredentialSource;
-  readonly #regions: Regions;
-  readonly #stsRegions: Regions;
-  readonly #failover: Failover;
   readonly #aliasTargets: ReadonlyMap<DataClass, SingleFlight<string>>;
   readonly #timeoutMs: number;
   readonly #account: TrustedAccount;
 
   constructor(config: AwsConfig, options: AwsProviderOptions) {
     const now = options.now ?? Date.now;
-    const clock: AwsClock = { offsetMs: 0 };
-    const assumeRole = stsAssumeRole(config, clock, now);
-    const names = [config.region, ...config.fallbackRegions];
-    const circuit = {
-      threshold: options.circuitThreshold,
-      probeAfterMs: PROBE_AFTER_MS,
-      maxProbeAfterMs: MAX_PROBE_AFTER_MS,
-      now,
-    };
-    const attemptSignal = () => AbortSignal.timeout(options.attemptTimeoutMs);
     this.#config = config;
+    this.#regional = new RegionalKms(config, options);
+    this.#kms = this.#regional.kms;
     this.#account = new TrustedAccount(config, (dataClass) => this.wrappingKeyId(dataClass));
     this.#timeoutMs = options.timeoutMs;
-    this.#regions = new Regions(names, {
-      ...circuit,
-      probe: (region) => this.#probe(region, attemptSignal),
-      share: (region, dead) => {
-        // A region in trouble seldom is so for one service only: the other one goes elsewhere as well
-        // until it has found out for itself, so that a dead region costs one timeout and not two.
-        if (dead !== undefined) this.#stsRegions.learn([dead]);
-        options.share?.(region, dead);
-      },
-    });
-    this.#stsRegions = new Regions(names, {
-      ...circuit,
-      probe: (region) => assumeRole(region, attemptSignal()),
-      share: (region, dead) => {
-        if (dead === undefined) return;
-        this.#regions.learn([dead]);
-        options.share?.(region, dead);
-      },
-    });
-    const { metrics = NO_METRICS } = options;
-    this.#failover = new Failover(this.#regions, {
-      ...options,
-      now,
-      onAttempt: (attempt) => this.#measure(metrics, attempt),
-    });
-    const stsFailover = new Failover(this.#stsRegions, {
-      ...options,
-      now,
-      onAttempt: (attempt) => this.#measure(metrics, attempt),
-    });
-    this.#credentials = new CredentialSource(config, {
-      assumeRole: (signal) => stsFailover.call(assumeRole, { operation: "AssumeRole", signal }),
-      timeoutMs: options.timeoutMs,
-      now,
-    });
-    this.#kms = new Kms(config, this.#credentials, clock);
     this.#aliasTargets = new Map(DATA_CLASSES.map((dataClass) => [
       dataClass,
       new SingleFlight(async () => {
@@ -141,17 +72,16 @@ export class AwsKeyProvider implements KeyProvider {
 
   /** What other workers found out about regions. */
   learn(dead: readonly DeadRegion[]): void {
-    this.#regions.learn(dead);
-    this.#stsRegions.learn(dead);
+    this.#regional.learn(dead);
   }
 
   /** Of the present session; for other AWS services that the role may use. */
   credentials(): Promise<AwsCredentials> {
-    return this.#credentials.get();
+    return this.#regional.credentials();
   }
 
   regions(): Readonly<Record<string, RegionReport>> {
-    return this.#regions.report();
+    return this.#regional.report();
   }
 
   async generateDataKey(
@@ -162,7 +92,7 @@ export class AwsKeyProvider implements KeyProvider {
     // By alias rather than by resolved ARN: a re-pointed alias takes effect at once, and key policies
     // that restrict `kms:RequestAlias` keep working.
     const alias = this.#config.aliases[dataClass];
-    const { plaintext, ciphertext, keyArn, region } = await this.#call(
+    const { plaintext, ciphertext, keyArn, region } = await this.#regional.call(
       "GenerateDataKey",
       alias,
       async (region, keyId, signal) => ({
@@ -224,7 +154,7 @@ export class AwsKeyProvider implements KeyProvider {
   }
 
   async generateWrappedKey(keyId: string, context: EncryptionContext): Promise<Uint8Array> {
-    const { ciphertext } = await this.#call(
+    const { ciphertext } = await this.#regional.call(
       "GenerateDataKeyWithoutPlaintext",
       keyId,
       (region, id, signal) =>
@@ -240,7 +170,7 @@ export class AwsKeyProvider implements KeyProvider {
     to: EncryptionContext,
   ): Promise<Uint8Array> {
     await this.#requireOurs(parseKeyArn(keyId), wrapped);
-    return await this.#call(
+    return await this.#regional.call(
       "ReEncrypt",
       keyId,
       (region, id, signal) => this.#kms.reEncrypt(region, id, wrapped, from, to, signal),
@@ -254,7 +184,7 @@ export class AwsKeyProvider implements KeyProvider {
   ): Promise<Uint8Array> {
     const arn = parseKeyArn(keyId);
     if (arn === undefined || !await this.#isOurs(arn)) throw new SuiteError("decryption_failed");
-    return await this.#call(
+    return await this.#regional.call(
       "Encrypt",
       keyId,
       (region, id, signal) => this.#kms.encrypt(region, id, plaintext, context, signal),
@@ -284,7 +214,7 @@ export class AwsKeyProvider implements KeyProvider {
       description: description || null,
       createdAt,
       spec: spec === "SYMMETRIC_DEFAULT" ? "AES-256" : spec,
-      rotation: await this.#call(
+      rotation: await this.#regional.call(
         "GetKeyRotationStatus",
         arn,
         (region, keyId, signal) => rotationOf(this.#kms, region, keyId, signal),
@@ -302,7 +232,7 @@ export class AwsKeyProvider implements KeyProvider {
   async rotateNow(keyId: string): Promise<string | null> {
     const arn = parseKeyArn(keyId);
     if (arn === undefined || !await this.#isOurs(arn)) throw new SuiteError("kms_key_unusable");
-    const { primaryRegion } = await this.#call(
+    const { primaryRegion } = await this.#regional.call(
       "DescribeKey",
       keyId,
       (region, id, signal) => this.#kms.describeKey(region, id, signal),
@@ -313,8 +243,8 @@ export class AwsKeyProvider implements KeyProvider {
     const signal = AbortSignal.timeout(this.#timeoutMs);
     const rotate = () => rotateOnDemand(this.#kms, primaryRegion, primary, signal);
     // Expired or revoked credentials are a refusal: nothing was done.
-    await rotate().catch((error) => {
-      if (!hasNewCredentials(error.cause)) throw error;
+    await rotate().catch(async (error) => {
+      if (!await renewsCredentials(error.cause, signal)) throw error;
       return rotate();
     });
     // KMS rotates in the background, and its versions have no numbers.
@@ -322,7 +252,7 @@ export class AwsKeyProvider implements KeyProvider {
   }
 
   #describe(dataClass: DataClass) {
-    return this.#call(
+    return this.#regional.call(
       "DescribeKey",
       this.#config.aliases[dataClass],
       (region, keyId, signal) => this.#kms.describeKey(region, keyId, signal),
@@ -336,7 +266,7 @@ export class AwsKeyProvider implements KeyProvider {
     signal?: AbortSignal,
   ): Promise<UnwrappedKey> {
     const ours = await this.#requireOurs(arn, ciphertext);
-    return await this.#call(
+    return await this.#regional.call(
       "Decrypt",
       formatKeyArn(ours),
       async (region, keyId, signal) => ({
@@ -363,54 +293,6 @@ export class AwsKeyProvider implements KeyProvider {
    */
   async #isOurs(arn: KeyArn): Promise<boolean> {
     return arn.account === await this.#account.get() &&
-      this.#regions.names.some((region) => keyArnIn(region, arn) !== undefined);
-  }
-
-  /** In the best region that holds the key, under its name there. */
-  #call<T>(
-    operation: string,
-    keyId: string,
-    attempt: (region: string, keyId: string, signal: AbortSignal) => Promise<T>,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    return this.#failover.call(
-      (region, signal) => attempt(region, keyIdIn(region, keyId) ?? "", signal),
-      {
-        operation,
-        serves: (region) => keyIdIn(region, keyId) !== undefined,
-        prepare: () => this.#kms.prepare(),
-        ...signal === undefined ? {} : { signal },
-      },
-    );
-  }
-
-  #measure(metrics: Metrics, attempt: AttemptReport): void {
-    const { operation, region, success, durationMs } = attempt;
-    const outcome = { Success: String(success) };
-    const duration = Math.round(durationMs);
-    metrics.record("KMSOperationDuration", duration, "Milliseconds", {
-      Region: region,
-      Operation: operation,
-      ...outcome,
-    });
-    // CloudWatch adds up no dimensions: alarms on all regions need a series of their own.
-    metrics.record("KMSOperationDuration", duration, "Milliseconds", outcome);
-    if (attempt.failedOver) metrics.record("KMSFailovers", 1, "Count", { Region: region });
-    else if (attempt.attempt > 0) metrics.record("KMSRetries", 1, "Count", { Region: region });
-    // Every region's, because an open circuit sees no attempts of its own.
-    const circuits = Object.entries(this.#regions.report())
-      .map(([name, { state }]) => [name, state === "CLOSED" ? 0 : 1] as const);
-    for (const [name, open] of circuits) {
-      metrics.record("CircuitBreakerState", open, "None", { Region: name });
-    }
-    metrics.record("CircuitBreakerState", Math.max(...circuits.map(([, open]) => open)), "None");
-  }
-
-  /** With the cryptography that calls need: describing a key can still work when using one does not. */
-  async #probe(region: string, attemptSignal: () => AbortSignal): Promise<void> {
-    await this.#kms.prepare();
-    const keyId = keyIdIn(region, this.#config.aliases.payment);
-    if (keyId === undefined) return;
-    await this.#kms.generateDataKeyWithoutPlaintext(region, keyId, PROBE, attemptSignal());
+      this.#regional.names.some((region) => keyArnIn(region, arn) !== undefined);
   }
 }
