@@ -12,7 +12,7 @@ const BANNED = `
     or u.email = $2::text
     or u.id = (select t.user_id from auth.refresh_tokens t where t.token = $3::text limit 1)
     or $4::text in (u.confirmation_token, u.recovery_token, u.email_change_token_current,
-                    u.email_change_token_new)
+                    u.email_change_token_new, u.reauthentication_token)
     or u.id = (select f.user_id from auth.flow_state f where f.auth_code = $5::text limit 1)
   )`;
 

@@ -45,11 +45,12 @@ async function pendingCode(stack: Stack, userId: string) {
   return code;
 }
 
-async function exchange(stack: Stack, code: Record<string, string>) {
-  const response = await fetch(`${stack.apiUrl}/auth/v1/token?grant_type=pkce`, {
+/** What the auth server says to a request for a session: its user, or why not. */
+async function sessionFor(stack: Stack, path: string, body: Record<string, string>) {
+  const response = await fetch(`${stack.apiUrl}/auth/v1${path}`, {
     method: "POST",
     headers: { apikey: stack.publishableKey, "content-type": "application/json" },
-    body: JSON.stringify(code),
+    body: JSON.stringify(body),
   });
   const answer = await response.json();
   return [response.status, answer.error_code ?? answer.user?.id];
@@ -189,8 +190,26 @@ Deno.test({
       assertEquals(outcome(await banned.auth.getUser(token)), [403, "user_banned"]);
       const mailed = await banned.auth.verifyOtp({ ...user, token: "123456", type: "email" });
       assertEquals(outcome(mailed), [403, "user_banned"]);
-      assertEquals(await exchange(stack, code), [400, "user_banned"]);
-      assertEquals(await exchange(stack, othersCode), [200, other.id]);
+      assertEquals(await sessionFor(stack, "/token?grant_type=pkce", code), [400, "user_banned"]);
+      assertEquals(await sessionFor(stack, "/token?grant_type=pkce", othersCode), [200, other.id]);
+      for (
+        const [type, column] of [
+          ["recovery", "recovery_token"],
+          ["email_change", "email_change_token_current"],
+          ["reauthentication", "reauthentication_token"],
+        ] as const
+      ) {
+        const token_hash = crypto.randomUUID();
+        await stack.sql(`update auth.users set ${column} = $1 where id = $2`, [
+          token_hash,
+          user.id,
+        ]);
+        assertEquals(
+          await sessionFor(stack, "/verify", { type, token_hash }),
+          [403, "user_banned"],
+          type,
+        );
+      }
       const encoded = await fetch(`${stack.apiUrl}/auth/v1/%74oken?grant_type=password`, {
         method: "POST",
         headers: { apikey: stack.publishableKey },
