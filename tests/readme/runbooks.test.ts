@@ -15,7 +15,7 @@ import { runScript } from "./session.ts";
 
 const CLASSES = ["payment", "pii", "general"];
 /** The runbooks wait for what should come about: then it never did. */
-const STUCK_MS = 240_000;
+const STUCK_MS = 300_000;
 const ADMIN_HEALTH = "/functions/v1/kms-admin/health";
 /** Every block of runbook 4 may be repeated. */
 const TWICE = 2;
