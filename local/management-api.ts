@@ -102,6 +102,12 @@ const ROUTES: Readonly<Record<string, Route>> = {
     });
     return { status: 201, body: showSigningKey(key) };
   },
+  /** The JWT secret as the signing key that it became. */
+  "GET config/auth/signing-keys/legacy": ({ keys }) => {
+    const key = keys.identity.signingKeys.find(({ legacy }) => legacy);
+    if (!key) throw new Refusal(404, "Not Found");
+    return answer(showSigningKey(key));
+  },
   "PATCH config/auth/signing-keys/:id": async ({ keys, body, id }) => {
     const { status } = await body();
     const wanted = STATUSES.find((one) => one === status);
@@ -179,11 +185,11 @@ function secretKeyFrom(body: Record<string, unknown>): SecretKey {
   if (description !== null && typeof description !== "string") {
     throw new Refusal(400, "description: expected a string");
   }
-  const role = (template as { role?: unknown } | null | undefined)?.role ?? "service_role";
-  if (role !== "service_role") {
+  // A hosted project makes a key without it, which then has no role and opens nothing.
+  if ((template as { role?: unknown } | null | undefined)?.role !== "service_role") {
     throw new Refusal(
       400,
-      "secret_jwt_template: the embedded stack has the role service_role only",
+      'secret_jwt_template: expected {"role": "service_role"}; the embedded stack has no other role',
     );
   }
   return newSecretKey(name, description);

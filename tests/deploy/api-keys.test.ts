@@ -15,7 +15,8 @@ async function listed(stack: Stack, ...flags: string[]): Promise<Record<string, 
 
 Deno.test("the Supabase CLI lists the embedded stack's API keys, as it does a hosted project's", async () => {
   await withStack({}, async (stack) => {
-    const key = { type: "secret", name: "servers_2" };
+    const template = { role: "service_role" };
+    const key = { type: "secret", name: "servers_2", secret_jwt_template: template };
     const { body: made } = await management(stack, "POST", "api-keys?reveal=true", key);
     const named = (keys: Record<string, string>[]) => keys.map(({ type, name }) => [type, name]);
     const all = [["publishable", "default"], ["secret", "default"], ["secret", "servers_2"]];

@@ -25,7 +25,8 @@ const OPEN = { functions: 200, data: 200, auth: 200 };
 const SHUT = { functions: 401, data: 401, auth: 401 };
 
 async function created(stack: Stack, name: string): Promise<{ id: string; api_key: string }> {
-  const { status, body } = await management(stack, "POST", KEYS, { type: "secret", name });
+  const key = { type: "secret", name, secret_jwt_template: { role: "service_role" } };
+  const { status, body } = await management(stack, "POST", KEYS, key);
   assertEquals(status, 201, JSON.stringify(body));
   return body;
 }
@@ -92,12 +93,15 @@ Deno.test({
       for (const name of ["abc", "Servers", "1servers", "a-b-c", "x".repeat(65), 7, "servers\n"]) {
         assertMatch(await refusal({ type: "secret", name }), /^name: /);
       }
-      assertMatch(await refusal({ type: "secret", name: "default" }), /exists already/);
-      const template = { role: "anon" };
-      assertMatch(
-        await refusal({ type: "secret", name: "weaker", secret_jwt_template: template }),
-        /^secret_jwt_template: /,
-      );
+      const service = { secret_jwt_template: { role: "service_role" } };
+      assertMatch(await refusal({ type: "secret", name: "default", ...service }), /exists already/);
+      // Hosted, a key without a template has no role.
+      for (const template of [{ role: "anon" }, {}, null, undefined]) {
+        assertMatch(
+          await refusal({ type: "secret", name: "weaker", secret_jwt_template: template }),
+          /^secret_jwt_template: /,
+        );
+      }
       assertEquals(
         await management(stack, "DELETE", `api-keys/${await idOf(stack, "default")}`),
         {

@@ -63,6 +63,11 @@ Deno.test({
     const { body: { keys: [{ id: first }] } } = await management(stack, "GET", PATH);
     let second = "";
 
+    await t.step("the JWT secret is told from other keys", async () => {
+      const { status, body } = await management(stack, "GET", `${PATH}/legacy`);
+      assertEquals([status, body.id, body.algorithm, body.public_jwk], [200, first, "HS256", null]);
+    });
+
     await t.step("a new key stands by: it is trusted, and signs nothing yet", async () => {
       const { status, body } = await management(stack, "POST", PATH, { algorithm: "ES256" });
       second = body.id;
