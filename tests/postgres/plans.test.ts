@@ -18,7 +18,7 @@ const AUDITED = 5_000;
 /** Tables of one row or a few; reading them whole is the fastest way. */
 const SMALL = [
   ...["key_epoch", "region_health", "health_canaries", "audit_anchors"],
-  ...["provider_migration", "branch_key_counts"],
+  ...["provider_migration", "branch_key_counts", "settings"],
 ];
 
 const id = (kind: string, n: number) =>
