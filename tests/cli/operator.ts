@@ -51,7 +51,7 @@ export async function refused(
   exit: number,
   code: string,
   options?: RunOptions,
-  // deno-lint-ignore no-explicit-any
+  // deno-lint-ignore no-explicit-any -- each test reads the members it expects
 ): Promise<any> {
   const finished = await operate(args, options);
   const { error } = finished.json();
